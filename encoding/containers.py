@@ -97,7 +97,7 @@ def to_kind(
     --------
     >>> import torch
     >>> from cerebridge.encoding.containers import to_kind
-    >>> to_kind(torch.ones(2), "xarray", dims=["neuroid"], coords={"neuroid_id": ("neuroid", ["a", "b"])}).dims
+    >>> to_kind(torch.ones(2), "xarray", dims=["neuroid"]).dims
     ('neuroid',)
     """
     if kind == "torch":
@@ -151,10 +151,12 @@ def _from_array(x: Any) -> torch.Tensor:
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.str[1:] not in SHARED_DTYPES:
         try:
+            if array.dtype.kind not in "fiuO":
+                raise TypeError("they are dates or text")
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"The values are of type {array.dtype} and not all real numbers ({error}); convert or drop them first."
+                f"The values are of type {array.dtype}, not all real numbers ({error}); convert or drop them."
             ) from None
     if any(stride < 0 for stride in array.strides):
         array = np.ascontiguousarray(array)
