@@ -1,0 +1,108 @@
+"""What a score rests on: overlaps of training and test, and where everything came from."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from .. import __version__
+from .splits import Splits, time_neighbours
+
+Array = NDArray[Any]
+
+
+def audit_splits(rows: xr.DataArray, splits: Splits, labels: Array | None) -> dict[str, Any]:
+    """Say what was fitted on what, and what training and test parts have in common.
+
+    Parameters
+    ----------
+    rows
+        The array whose first dimension was split.
+    splits
+        The folds.
+    labels
+        Class labels of a classifier, whose stimuli may recur across runs.
+
+    Returns
+    -------
+    dict
+        ``fitted_on``, ``split``, row counts, and the largest overlap over folds in rows, stimuli, groups and time.
+    """
+    sizes = [(len(train), len(test)) for train, test in splits.folds]
+    audit: dict[str, Any] = {
+        "fitted_on": "the training rows of each fold alone, hyperparameters included",
+        "split": splits.description,
+        "n_splits": len(splits),
+        "training_rows": [min(a for a, _ in sizes), max(a for a, _ in sizes)],
+        "test_rows": [min(b for _, b in sizes), max(b for _, b in sizes)],
+        "row_overlap": max(int(np.intersect1d(*fold).size) for fold in splits.folds),
+        "time_overlap": max(time_neighbours(rows, *fold) for fold in splits.folds),
+    }
+    if splits.groups is not None:
+        audit["group_overlap"] = max(_shared(splits.groups, fold) for fold in splits.folds)
+    if "stimulus_id" in rows.coords and rows.coords["stimulus_id"].dims == rows.dims[:1]:
+        overlap = max(_shared(rows.coords["stimulus_id"].values, fold) for fold in splits.folds)
+        audit["stimulus_overlap"] = overlap
+        if overlap and labels is not None:
+            audit["stimulus_overlap_note"] = (
+                "conditions recur across folds by design; rows, groups and runs do not"
+            )
+    return audit
+
+
+def provenance(
+    estimator: Any,
+    models: dict[str, Array],
+    truth: Array,
+    splits: Splits,
+    random_state: int | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """Hashes of data and splits, versions, seed, device and dtype, as a dictionary that fits into JSON."""
+    return {
+        "estimator": repr(estimator),
+        "features": {name: fingerprint(x) for name, x in models.items()},
+        "responses": fingerprint(truth),
+        "folds": fingerprint(*(part for fold in splits.folds for part in fold)),
+        "dtype": {name: str(x.dtype) for name, x in models.items()},
+        "device": str(getattr(estimator, "device", "cpu")),
+        "random_state": random_state,
+        "seconds": round(seconds, 3),
+        "versions": versions(),
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions on which numbers depend."""
+    return {
+        "cerebridge": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "scikit-learn": sklearn.__version__,
+        "xarray": xr.__version__,
+    }
+
+
+def fingerprint(*arrays: Array) -> str:
+    """Short hash of shapes, types and values."""
+    digest = hashlib.blake2b(digest_size=12)
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype.str}".encode())
+        text = array.dtype.kind in "OUS"
+        digest.update(
+            "\x1f".join(map(str, array.ravel())).encode() if text else np.ascontiguousarray(array).tobytes()
+        )
+    return digest.hexdigest()
+
+
+def _shared(labels: Array, fold: tuple[Array, Array]) -> int:
+    return int(np.intersect1d(labels[fold[0]], labels[fold[1]]).size)

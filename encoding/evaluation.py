@@ -1,0 +1,295 @@
+"""The one evaluation: any estimator, any recording, held-out scores with ceiling, chance, p and audit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+
+from ..neuro.ceiling import noise_ceiling
+from ..neuro.progress import track
+from .audit import audit_splits, provenance
+from .results import Result
+from .scorers import Scorer, find_scorer
+from .significance import null_scores, p_values
+from .splits import Splits, make_splits
+from .tasks import Task, prepare_task
+
+Array = NDArray[Any]
+
+
+def evaluate(
+    estimator: Any,
+    X: xr.DataArray | Array | Mapping[str, Any],
+    Y: xr.DataArray | Array | str,
+    *,
+    cv: Any = None,
+    groups: str | Array | None = None,
+    scoring: str | Callable[[Array, Array], Any] | None = None,
+    ceiling: str | xr.DataArray | Array | None = "auto",
+    repeats: Literal["average", "keep"] = "average",
+    permutations: int = 0,
+    exchange: str | None = "block",
+    control: bool = True,
+    random_state: int | None = 0,
+    progress: bool | None = None,
+) -> Result:
+    """Score an estimator on held-out rows, with everything that makes the score believable.
+
+    Parameters
+    ----------
+    estimator
+        Anything with ``fit`` and ``predict``, cloned for every fold; hyperparameters that it selects itself
+        (``RidgeCV``, ``GridSearchCV``) are selected inside the training rows, so scores are nested.
+    X
+        What is predicted from: a labelled array, a plain array, or a dictionary of them, one a model.
+        Encoders get it as rows × features, classifiers as it is (rows × neuroids [× time bins]).
+    Y
+        Responses (an encoder), or class labels (a classifier): the name of a coordinate of ``X``, or one label a row.
+        Labelled arrays with presentations are aligned by ``stimulus_id``.
+    cv, groups
+        Passed to :func:`make_splits`; the default never separates repeats, runs, or neighbours in time at random.
+    scoring
+        ``"pearsonr"`` (default for responses), ``"r2"``, ``"accuracy"`` (default for labels),
+        ``"balanced_accuracy"``, ``"roc_auc"``, or ``function(truth, prediction)``.
+    ceiling
+        ``"auto"`` estimates it from repeats where there are any; a method of :func:`cerebridge.neuro.noise_ceiling`,
+        values (one a unit, in the unit of the scoring), or ``None``.
+    repeats
+        ``"average"`` (default) predicts the mean response to a stimulus, ``"keep"`` single presentations.
+    permutations
+        Number of exchanges of held-out truth against predictions; gives ``p``, ``p_fdr``, ``p_max``.
+    exchange
+        Coordinate whose equal values move together under permutation (volumes of one block), where it exists.
+    control
+        Refit every fold with shuffled training responses; the audit says what that gives.
+    random_state
+        Seeds folds, permutations and control.
+    progress
+        ``None`` shows a bar on terminals.
+
+    Returns
+    -------
+    Result
+        ``score`` is model × split × unit; units are the neuroids (and time bins) of ``Y``, or one for a classifier.
+
+    Raises
+    ------
+    ValueError
+        If nothing overlaps, a value is missing, a fold is empty, or a split would leak.
+
+    Examples
+    --------
+    >>> from cerebridge import encoding, neuro
+    >>> brain = neuro.simulate(n_stimuli=60, n_units=5, n_repeats=2, random_state=0)
+    >>> result = encoding.evaluate(encoding.RidgeCV(), {"itself": brain}, brain, cv=5, permutations=20)
+    >>> sorted(result.dataset.data_vars)[:3]
+    ['alpha', 'ceiling', 'fit_seconds']
+    """
+    started = time.time()
+    task = prepare_task(estimator, X, Y, repeats)
+    scorer = find_scorer(scoring, task.labels is not None)
+    splits = make_splits(task.rows, cv, groups, labels=task.labels, random_state=random_state)
+    fits = {name: [] for name in task.models}
+    jobs = [(name, k) for name in task.models for k in range(len(splits))]
+    for name, k in track(jobs, "evaluating", show=progress):
+        fits[name].append(_fit_fold(estimator, task, task.models[name], splits, k, scorer, None))
+    dataset = _dataset(task, fits, scorer)
+    _add_ceiling(dataset, task, ceiling, scorer, random_state)
+    if permutations:
+        _add_significance(dataset, task, fits, splits, scorer, permutations, exchange, random_state)
+    shuffled = None
+    if control:
+        rng = np.random.default_rng(random_state)
+        shuffled = {
+            name: float(
+                np.median(
+                    [_fit_fold(estimator, task, x, splits, k, scorer, rng).score for k in range(len(splits))]
+                )
+            )
+            for name, x in task.models.items()
+        }
+    dataset.attrs.update(
+        scoring=scorer.name,
+        chance=scorer.chance(task.truth),
+        unit_kind="classifier" if task.labels is not None else "neuroid",
+        audit={
+            **task.notes,
+            **audit_splits(task.rows, splits, task.labels),
+            **_selection(fits, dataset),
+            "shuffle_control": shuffled,
+        },
+        provenance=provenance(
+            estimator, task.models, task.truth, splits, random_state, time.time() - started
+        ),
+    )
+    return Result(dataset)
+
+
+@dataclass
+class FoldFit:
+    """What one fit on one fold left behind."""
+
+    score: Array
+    truth: Array
+    prediction: Array
+    seconds: float
+    selected: dict[str, Any]
+
+
+def _fit_fold(
+    estimator: Any,
+    task: Task,
+    x: Array,
+    splits: Splits,
+    k: int,
+    scorer: Scorer,
+    shuffle: np.random.Generator | None,
+) -> FoldFit:
+    train, test = splits.folds[k]
+    y = task.truth[train]
+    if shuffle is not None:
+        y = y[shuffle.permutation(len(y))]
+    fitted = clone(estimator)
+    kwargs = (
+        {"groups": splits.groups[train]}
+        if splits.groups is not None and has_fit_parameter(fitted, "groups")
+        else {}
+    )
+    started = time.perf_counter()
+    fitted.fit(x[train], y, **kwargs)
+    seconds = time.perf_counter() - started
+    if scorer.needs_decision:
+        respond = getattr(fitted, "decision_function", None) or fitted.predict_proba
+        prediction = np.asarray(respond(x[test]))
+    else:
+        prediction = np.asarray(fitted.predict(x[test]))
+    truth = task.truth[test]
+    if task.labels is None:
+        prediction = prediction.reshape(truth.shape)
+    score = np.atleast_1d(np.asarray(scorer.function(truth, prediction), dtype=np.float64))
+    return FoldFit(score, truth, prediction, seconds, _selected(fitted))
+
+
+def _selected(fitted: Any) -> dict[str, Any]:
+    """Hyperparameters that a fit chose itself: those of the last step that has any."""
+    for step in [s for _, s in reversed(getattr(fitted, "steps", []))] or [fitted]:
+        found = {
+            name: getattr(step, name)
+            for name in ("alpha_", "best_score_", "best_params_")
+            if hasattr(step, name)
+        }
+        if found:
+            return found
+    return {}
+
+
+def _dataset(task: Task, fits: dict[str, list[FoldFit]], scorer: Scorer) -> xr.Dataset:
+    score = np.array([[fit.score for fit in folds] for folds in fits.values()])
+    dims = ("model", "split", "unit")
+    n_units = len(task.units["neuroid_id"][1])
+    if score.shape[-1] != n_units:
+        raise ValueError(
+            f"scoring={scorer.name!r} gave {score.shape[-1]} values for {n_units} units; it must give one a unit."
+        )
+    coords = {"model": list(fits), "split": np.arange(score.shape[1]), **task.units}
+    variables: dict[str, Any] = {
+        "score": (dims, score),
+        "fit_seconds": (dims[:2], [[fit.seconds for fit in folds] for folds in fits.values()]),
+    }
+    alphas = [[np.atleast_1d(fit.selected.get("alpha_", np.nan)) for fit in folds] for folds in fits.values()]
+    if all(alpha.size in (1, n_units) and np.isfinite(alpha).all() for folds in alphas for alpha in folds):
+        variables["alpha"] = (dims, [[np.broadcast_to(a, n_units) for a in folds] for folds in alphas])
+    if task.labels is not None and not scorer.needs_decision:
+        classes = np.unique(task.labels)
+        coords |= {"true": classes, "predicted": classes}
+        variables["confusion"] = (
+            ("model", "true", "predicted"),
+            [_confusion(folds, classes) for folds in fits.values()],
+        )
+    return xr.Dataset(variables, coords)
+
+
+def _confusion(folds: list[FoldFit], classes: Array) -> Array:
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for fit in folds:
+        np.add.at(counts, (np.searchsorted(classes, fit.truth), np.searchsorted(classes, fit.prediction)), 1)
+    return counts
+
+
+def _add_ceiling(
+    dataset: xr.Dataset, task: Task, ceiling: Any, scorer: Scorer, random_state: int | None
+) -> None:
+    responses = task.responses
+    if ceiling is None or scorer.ceiling is None or (isinstance(ceiling, str) and responses is None):
+        return
+    if isinstance(ceiling, str):
+        if ceiling == "auto":
+            if not _has_repeats(responses):
+                dataset.attrs["no_ceiling"] = "the recording has no repeats, so it has no noise ceiling"
+                return
+            ceiling = "split-half"
+        ceiling = noise_ceiling(responses, method=ceiling, scoring=scorer.ceiling, random_state=random_state)
+    values = np.asarray(
+        ceiling.values if isinstance(ceiling, xr.DataArray) else ceiling, dtype=np.float64
+    ).ravel()
+    if values.shape != (dataset.sizes["unit"],):
+        raise ValueError(
+            f"the ceiling has {values.size} values for {dataset.sizes['unit']} units; give one a unit."
+        )
+    bounded = np.where(values > 0, values, np.nan)
+    dataset["ceiling"] = ("unit", values)
+    dataset["normalised"] = dataset["score"] / xr.DataArray(bounded, dims="unit")
+
+
+def _has_repeats(responses: xr.DataArray) -> bool:
+    return responses.dims[0] == "presentation" and _n_stimuli(responses) < responses.sizes["presentation"]
+
+
+def _n_stimuli(responses: xr.DataArray) -> int:
+    return len(np.unique(responses.coords["stimulus_id"].values))
+
+
+def _add_significance(
+    dataset: xr.Dataset,
+    task: Task,
+    fits: dict[str, list[FoldFit]],
+    splits: Splits,
+    scorer: Scorer,
+    n: int,
+    exchange: str | None,
+    random_state: int | None,
+) -> None:
+    continuous = task.rows.dims[0] == "time_bin"
+    block = (
+        task.rows.coords[exchange].values if exchange is not None and exchange in task.rows.coords else None
+    )
+    blocks = [None if block is None else block[test] for _, test in splits.folds]
+    columns: dict[str, list[Array]] = {"p": [], "p_fdr": [], "p_max": []}
+    for name, folds in fits.items():
+        pairs = [(fit.truth, fit.prediction) for fit in folds]
+        null = null_scores(
+            pairs, scorer, n, blocks=blocks, shift=continuous and block is None, random_state=random_state
+        )
+        for key, values in p_values(dataset["score"].sel(model=name).mean("split").values, null).items():
+            columns[key].append(values)
+    for key, values in columns.items():
+        dataset[key] = (("model", "unit"), np.array(values))
+
+
+def _selection(fits: dict[str, list[FoldFit]], dataset: xr.Dataset) -> dict[str, Any]:
+    """The score by which hyperparameters were chosen, beside the nested one; choosing makes the first too good."""
+    nested = {name: float(np.median(dataset["score"].sel(model=name))) for name in fits}
+    selection = {
+        name: float(np.median(np.concatenate([np.atleast_1d(fit.selected["best_score_"]) for fit in folds])))
+        for name, folds in fits.items()
+        if all("best_score_" in fit.selected for fit in folds)
+    }
+    return {"nested_score": nested, "selection_score": selection or "nothing was selected"}

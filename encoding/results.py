@@ -1,0 +1,153 @@
+"""What an evaluation gives: scores with their ceiling, chance level, p-values, provenance and audit."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DIMS = ("model", "split", "unit")
+
+
+class Result:
+    """Scores of models on units over splits, with everything that is needed to believe them.
+
+    Parameters
+    ----------
+    dataset
+        ``score`` (model × split × unit) in the unit of its scoring; beside it any of ``ceiling`` (unit, in the
+        same unit), ``normalised`` (like ``score``), ``p``, ``p_fdr`` and ``p_max`` (model × unit),
+        hyperparameters such as ``alpha`` (like ``score``), ``fit_seconds`` (model × split). Along ``unit`` lie the
+        labels of what was predicted (``region``, ``x``, ``y``, ``z``, ``time_bin_start``, …). Attributes:
+        ``scoring``, ``chance``, ``unit_kind`` and, as dictionaries, ``provenance`` and ``audit``.
+
+    Raises
+    ------
+    ValueError
+        If ``score`` is missing or has other dimensions.
+
+    Examples
+    --------
+    >>> from cerebridge import encoding, neuro
+    >>> brain = neuro.simulate(n_stimuli=40, n_units=3, n_repeats=2, random_state=0)
+    >>> result = encoding.evaluate(encoding.RidgeCV(), brain, brain, cv=3)
+    >>> result.score.dims
+    ('model', 'split', 'unit')
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        if "score" not in dataset or dataset["score"].dims != DIMS:
+            raise ValueError(f"a Result needs a variable 'score' with the dimensions {' × '.join(DIMS)}.")
+        self.dataset = dataset
+
+    @property
+    def score(self) -> xr.DataArray:
+        """Scores, model × split × unit."""
+        return self.dataset["score"]
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        """What was fitted on what, overlaps of train and test, selection beside nested score, shuffle control."""
+        return _from_json(self.dataset.attrs.get("audit", {}))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Hashes of the data, code version, splits, seed, device, dtype."""
+        return _from_json(self.dataset.attrs.get("provenance", {}))
+
+    def unit_scores(self, normalised: bool = False) -> xr.DataArray:
+        """Mean over splits, model × unit; ``normalised`` gives shares of the ceiling."""
+        if normalised and "normalised" not in self.dataset:
+            raise ValueError("these scores have no ceiling, so they cannot be normalised.")
+        return self.dataset["normalised" if normalised else "score"].mean("split")
+
+    def summary(self, by: str = "region") -> pd.DataFrame:
+        """One row a model and region.
+
+        Parameters
+        ----------
+        by
+            The label along ``unit`` that makes the rows; without it all units are one group.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``score`` is the median over units of the mean over splits; ``low`` and ``high`` a 95 % bootstrap
+            interval of that median over units (over splits where there is one unit); then ``ceiling``,
+            ``normalised`` (medians), ``significant`` (share of units with corrected p < 0.05), ``n_units``.
+        """
+        scores = self.unit_scores()
+        labels = scores.coords[by].values if by in scores.coords else np.full(scores.sizes["unit"], "all")
+        rows = []
+        for model in scores.coords["model"].values:
+            for label in pd.unique(labels):
+                here = self.dataset.sel(model=model).isel(unit=np.flatnonzero(labels == label))
+                rows.append({"model": str(model), by: label, **_row(here)})
+        return pd.DataFrame(rows)
+
+    def plot(self, by: str = "region") -> Figure:
+        """Draw the score of every model against the ceiling, one panel a region."""
+        from .plots import plot_profile
+
+        return plot_profile(self, by=by)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one netCDF-4 file; :meth:`load` gives an equal result back."""
+        from ..neuro.store import save_dataset
+
+        save_dataset(path, self.dataset)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Result:
+        """Read what :meth:`save` wrote."""
+        from ..neuro.store import load_dataset
+
+        return cls(load_dataset(path))
+
+    def __repr__(self) -> str:
+        """The summary as a table."""
+        attrs = self.dataset.attrs
+        sizes = ", ".join(f"{self.dataset.sizes[dim]} {dim}s" for dim in DIMS)
+        head = f"Result: {attrs.get('scoring', 'score')}, {sizes}, chance {attrs.get('chance', 'unknown')}"
+        return f"{head}\n{self.summary().to_string(index=False, float_format=lambda value: f'{value:.3f}')}"
+
+
+def _from_json(value: Any) -> dict[str, Any]:
+    return dict(json.loads(value)) if isinstance(value, str) else dict(value)
+
+
+def _row(here: xr.Dataset) -> dict[str, float]:
+    """Median, interval, ceiling and significance of one model on one group of units."""
+    by_unit = here["score"].mean("split").values
+    sample = by_unit if by_unit.size > 1 else here["score"].values.ravel()
+    low, high = bootstrap_interval(sample, np.median if by_unit.size > 1 else np.mean)
+    row: dict[str, float] = {"score": float(np.median(by_unit)), "low": low, "high": high}
+    if "ceiling" in here:
+        row["ceiling"] = float(np.nanmedian(here["ceiling"].values))
+        normalised = here["normalised"].mean("split").values
+        row["normalised"] = float(np.nanmedian(normalised)) if np.isfinite(normalised).any() else np.nan
+    for name in ("p_fdr", "p"):
+        if name in here:
+            row["significant"] = float((here[name].values < 0.05).mean())
+            break
+    row["n_units"] = by_unit.size
+    return row
+
+
+def bootstrap_interval(
+    sample: np.ndarray, statistic: Any = np.median, n_resamples: int = 1000, random_state: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of a statistic over resampled values; NaN for fewer than two values."""
+    sample = sample[np.isfinite(sample)]
+    if sample.size < 2:
+        return float("nan"), float("nan")
+    rows = np.random.default_rng(random_state).integers(0, sample.size, (n_resamples, sample.size))
+    low, high = np.quantile(statistic(sample[rows], axis=1), [0.025, 0.975])
+    return float(low), float(high)

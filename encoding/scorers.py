@@ -1,0 +1,98 @@
+"""Scores: what is compared, what guessing gives, and in which unit the ceiling must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .engine import scoring as engine
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A named score.
+
+    ``function(truth, prediction)`` gives one value a unit (truth: rows × units) or one value for class labels.
+    ``chance(truth)`` is what guessing gives; ``ceiling`` says in which unit a noise ceiling bounds it, if one does.
+    """
+
+    name: str
+    function: Callable[[Array, Array], Any]
+    chance: Callable[[Array], float]
+    ceiling: str | None = None
+    labels: bool = False
+    needs_decision: bool = False
+
+
+def _columns(
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Callable[[Array, Array], Array]:
+    def scored(truth: Array, prediction: Array) -> Array:
+        return function(torch.as_tensor(truth), torch.as_tensor(prediction)).numpy()
+
+    return scored
+
+
+def _accuracy(truth: Array, prediction: Array) -> float:
+    return float(np.mean(truth == prediction))
+
+
+def _balanced_accuracy(truth: Array, prediction: Array) -> float:
+    return float(np.mean([np.mean(prediction[truth == label] == label) for label in np.unique(truth)]))
+
+
+def _roc_auc(truth: Array, decision: Array) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    if decision.ndim == 2 and decision.shape[1] == 2:
+        decision = decision[:, 1]
+    return float(roc_auc_score(truth, decision, multi_class="ovr"))
+
+
+def _most_frequent(truth: Array) -> float:
+    return float(np.unique(truth, return_counts=True)[1].max() / len(truth))
+
+
+def _one_class(truth: Array) -> float:
+    return 1.0 / len(np.unique(truth))
+
+
+SCORERS = {
+    scorer.name: scorer
+    for scorer in (
+        Scorer("pearsonr", _columns(engine.pearsonr), lambda truth: 0.0, ceiling="pearsonr"),
+        Scorer("r2", _columns(engine.r2), lambda truth: 0.0, ceiling="r2"),
+        Scorer("accuracy", _accuracy, _most_frequent, labels=True),
+        Scorer("balanced_accuracy", _balanced_accuracy, _one_class, labels=True),
+        Scorer("roc_auc", _roc_auc, lambda truth: 0.5, labels=True, needs_decision=True),
+    )
+}
+
+
+def find_scorer(scoring: str | Callable[[Array, Array], Any] | None, labels: bool) -> Scorer:
+    """The scorer of a name or function; ``None`` is accuracy for class labels and Pearson's r else.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or does not fit what is predicted.
+    """
+    if scoring is None:
+        scoring = "accuracy" if labels else "pearsonr"
+    if callable(scoring):
+        name = getattr(scoring, "__name__", "score")
+        return Scorer(name, scoring, lambda truth: float("nan"), labels=labels)
+    fitting = [name for name, scorer in SCORERS.items() if scorer.labels == labels]
+    if scoring not in fitting:
+        what = "class labels" if labels else "responses"
+        raise ValueError(
+            f"scoring={scoring!r} does not score {what}; use {', '.join(map(repr, fitting))} or a function."
+        )
+    return SCORERS[scoring]

@@ -1,0 +1,251 @@
+"""Splits into training and test rows that refuse to leak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+Indices = NDArray[np.intp]
+
+#: labels that tell recordings apart which must not be split at random, most telling first
+RECORDING_GROUPS = ("run", "session", "subject")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Pairs of training and test rows, the groups that were kept together, and how they came about."""
+
+    folds: list[tuple[Indices, Indices]]
+    groups: NDArray[Any] | None
+    description: str
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+
+def make_splits(
+    array: xr.DataArray,
+    cv: Any = None,
+    groups: str | NDArray[Any] | None = None,
+    *,
+    labels: NDArray[Any] | None = None,
+    random_state: int | None = 0,
+) -> Splits:
+    """Split the rows of an array without a leak, or refuse.
+
+    Parameters
+    ----------
+    array
+        Its first dimension (``presentation`` or ``time_bin``) is split.
+    cv
+        ``None``: 5 folds, or one fold a recording where there are few. An integer: that many folds. A text: leave
+        out one value of that coordinate at a time (``"run"``). A scikit-learn splitter, or pairs of row indices.
+    groups
+        Coordinate name or one label a row; rows of a group stay together. By default what the array says:
+        ``stimulus_id`` for encoders on presentations; ``run``, ``session`` or ``subject`` for classifiers and
+        continuous recordings. A continuous recording without any is cut into contiguous pieces.
+    labels
+        Class labels where a classifier is evaluated: stimuli may then occur on both sides, runs may not.
+    random_state
+        Shuffles stimuli into folds. Time series are never shuffled.
+
+    Returns
+    -------
+    Splits
+
+    Raises
+    ------
+    ValueError
+        If a fold is empty, a row, stimulus, group or neighbouring moment is on both sides, or a name is unknown.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> from cerebridge.encoding.splits import make_splits
+    >>> brain = neuro.simulate(n_stimuli=10, n_units=3, n_repeats=2, random_state=0)
+    >>> len(make_splits(brain, cv=5))
+    5
+    """
+    dim = str(array.dims[0])
+    n = array.sizes[dim]
+    keys, name = _groups(array, dim, cv, groups, labels)
+    if isinstance(cv, str):
+        folds, description = leave_one_out(keys), f"leave one {cv} out"
+    elif cv is None or isinstance(cv, int | np.integer):
+        folds, description = _default_folds(n, keys, name, cv, dim, labels, random_state)
+    elif hasattr(cv, "split"):
+        folds = list(cv.split(np.zeros((n, 1)), labels, keys))
+        description = f"{cv!r}" + (f" over {name}" if name else "")
+        if groups is None:  # a splitter without groups was asked for: only stimuli, rows and time are checked
+            keys, name = None, ""
+    elif isinstance(cv, Iterable):
+        folds, description = [(np.asarray(a), np.asarray(b)) for a, b in cv], "given rows"
+    else:
+        raise ValueError(f"cv={cv!r} is no number, coordinate name, splitter or list of (train, test) rows.")
+    folds = [(np.asarray(a, dtype=np.intp), np.asarray(b, dtype=np.intp)) for a, b in folds]
+    refuse_leaks(array, folds, keys, name, labels)
+    return Splits(folds, keys, description)
+
+
+def leave_one_out(keys: NDArray[Any] | None) -> list[tuple[Indices, Indices]]:
+    """One fold for each value of ``keys``, in order of appearance."""
+    assert keys is not None
+    return [(np.flatnonzero(keys != value), np.flatnonzero(keys == value)) for value in pd.unique(keys)]
+
+
+def refuse_leaks(
+    array: xr.DataArray,
+    folds: list[tuple[Indices, Indices]],
+    keys: NDArray[Any] | None,
+    name: str,
+    labels: NDArray[Any] | None,
+) -> None:
+    """Raise a ``ValueError`` for the first fold that is empty or lets the test part be known in training."""
+    if not folds:
+        raise ValueError("the split has no folds; give at least one pair of training and test rows.")
+    stimuli = array.coords["stimulus_id"].values if "stimulus_id" in array.coords else None
+    for number, (train, test) in enumerate(folds):
+        if not len(train) or not len(test):
+            part = "test" if not len(test) else "training"
+            raise ValueError(
+                f"fold {number} has no {part} rows; use fewer folds or groups with more than one value "
+                f"({'no groups' if keys is None else f'{len(pd.unique(keys))} {name} groups'} here)."
+            )
+        if np.intersect1d(train, test).size:
+            raise ValueError(
+                f"fold {number} has {np.intersect1d(train, test).size} rows in both training and test."
+            )
+        if keys is not None and (shared := np.intersect1d(keys[train], keys[test])).size:
+            raise ValueError(
+                f"fold {number} has {name} {shared[0]!r} in both training and test; split by groups={name!r}, "
+                "e.g. with an integer cv or GroupKFold."
+            )
+        if labels is None and array.dims[0] == "presentation" and stimuli is not None:
+            shared = np.intersect1d(stimuli[train], stimuli[test])
+            if shared.size:
+                raise ValueError(
+                    f"fold {number} has {shared.size} stimuli (first {shared[0]!r}) in both training and test; "
+                    "repeats of a stimulus must stay together: use groups='stimulus_id'."
+                )
+        if array.dims[0] == "time_bin" and (borders := _borders(array, train, test)) > 2 * _n_runs(
+            array, test
+        ):
+            raise ValueError(
+                f"fold {number} cuts the time series {borders} times, so test moments lie between training moments; "
+                "use contiguous folds (an integer cv) or groups='run'."
+            )
+
+
+def time_neighbours(array: xr.DataArray, train: Indices, test: Indices) -> int:
+    """How many test rows of a continuous recording directly follow or precede a training row of the same run."""
+    if array.dims[0] != "time_bin":
+        return 0
+    side, run = _sides(array, train, test)
+    adjacent = (side[1:] * side[:-1] == -1) & (run[1:] == run[:-1]) & _touching(array)
+    return int(adjacent.sum())
+
+
+def _groups(
+    array: xr.DataArray, dim: str, cv: Any, groups: Any, labels: NDArray[Any] | None
+) -> tuple[NDArray[Any] | None, str]:
+    if isinstance(cv, str):
+        groups = cv
+    if isinstance(groups, str):
+        if groups not in array.coords or array.coords[groups].dims != (dim,):
+            known = sorted(str(c) for c in array.coords if array.coords[c].dims == (dim,))
+            raise ValueError(
+                f"there is no coordinate {groups!r} along {dim!r} to split by; there are {known}."
+            )
+        return array.coords[groups].values, groups
+    if groups is not None:
+        keys = np.asarray(groups)
+        if keys.shape != (array.sizes[dim],):
+            raise ValueError(f"groups have shape {keys.shape}, but there are {array.sizes[dim]} rows.")
+        return keys, "groups"
+    if cv is not None and not isinstance(cv, int | np.integer) and not hasattr(cv, "split"):
+        return None, ""
+    if dim == "presentation" and labels is None:
+        return array.coords["stimulus_id"].values, "stimulus_id"
+    for name in RECORDING_GROUPS:
+        if (
+            name in array.coords
+            and array.coords[name].dims == (dim,)
+            and len(pd.unique(array.coords[name].values)) > 1
+        ):
+            return array.coords[name].values, name
+    return None, ""
+
+
+def _default_folds(
+    n: int,
+    keys: NDArray[Any] | None,
+    name: str,
+    cv: int | None,
+    dim: str,
+    labels: NDArray[Any] | None,
+    random_state: int | None,
+) -> tuple[list[tuple[Indices, Indices]], str]:
+    if keys is not None and name in RECORDING_GROUPS and cv is None and len(pd.unique(keys)) <= 20:
+        return leave_one_out(keys), f"leave one {name} out"
+    n_folds = 5 if cv is None else int(cv)
+    n_groups = n if keys is None else len(pd.unique(keys))
+    if not 2 <= n_folds <= n_groups:
+        what = "rows" if keys is None else f"{name} groups"
+        raise ValueError(
+            f"cv={n_folds} needs 2 to {n_groups} folds, because there are {n_groups} {what}; a fold would be empty."
+        )
+    if keys is None:
+        if labels is not None:
+            from sklearn.model_selection import StratifiedKFold
+
+            return list(
+                StratifiedKFold(n_folds).split(np.zeros(n), labels)
+            ), f"{n_folds} stratified folds in order of recording"
+        return _k_folds(np.arange(n), n_folds), f"{n_folds} contiguous folds"
+    codes, unique = pd.factorize(keys)
+    order = np.arange(len(unique))
+    if name == "stimulus_id" and dim == "presentation":
+        np.random.default_rng(random_state).shuffle(order)
+        description = f"{n_folds} folds over stimuli, shuffled with seed {random_state}"
+    else:
+        description = f"{n_folds} folds over {name}, in order of appearance"
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return _k_folds(place[codes], n_folds, len(unique)), description
+
+
+def _k_folds(place: Indices, n_folds: int, n_places: int | None = None) -> list[tuple[Indices, Indices]]:
+    n_places = len(place) if n_places is None else n_places
+    fold = (place * n_folds) // n_places
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
+
+
+def _sides(array: xr.DataArray, train: Indices, test: Indices) -> tuple[NDArray[Any], NDArray[Any]]:
+    side = np.zeros(array.sizes["time_bin"], dtype=int)
+    side[train], side[test] = 1, -1
+    run = array.coords["run"].values if "run" in array.coords else np.zeros(len(side), dtype=int)
+    return side, run
+
+
+def _touching(array: xr.DataArray) -> NDArray[Any]:
+    """Whether each bin starts where the one before it ends (selections leave gaps)."""
+    start, end = array.coords["time_bin_start"].values, array.coords["time_bin_end"].values
+    return np.abs(start[1:] - end[:-1]) < 0.5 * (end[1:] - start[1:])
+
+
+def _borders(array: xr.DataArray, train: Indices, test: Indices) -> int:
+    """Changes between training and test within runs, gaps included: the mark of a time series split at random."""
+    side, run = _sides(array, train, test)
+    used = np.flatnonzero(side)
+    side, run = side[used], run[used]
+    return int(((side[1:] != side[:-1]) & (run[1:] == run[:-1])).sum())
+
+
+def _n_runs(array: xr.DataArray, test: Indices) -> int:
+    return len(pd.unique(array.coords["run"].values[test])) if "run" in array.coords else 1
