@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
-from ..neuro.ceiling import noise_ceiling
 from ..neuro.progress import track
 from .audit import audit_splits, provenance
+from .normalisation import attach_ceiling
 from .results import Result
 from .scorers import Scorer, find_scorer
-from .significance import null_scores, p_values
+from .significance import attach_significance
 from .splits import Splits, make_splits
 from .tasks import Task, prepare_task
 
@@ -97,35 +97,27 @@ def evaluate(
     task = prepare_task(estimator, X, Y, repeats)
     scorer = find_scorer(scoring, task.labels is not None)
     splits = make_splits(task.rows, cv, groups, labels=task.labels, random_state=random_state)
-    fits = {name: [] for name in task.models}
+    fits: dict[str, list[FoldFit]] = {name: [] for name in task.models}
     jobs = [(name, k) for name in task.models for k in range(len(splits))]
     for name, k in track(jobs, "evaluating", show=progress):
         fits[name].append(_fit_fold(estimator, task, task.models[name], splits, k, scorer, None))
     dataset = _dataset(task, fits, scorer)
-    _add_ceiling(dataset, task, ceiling, scorer, random_state)
+    notes: dict[str, Any] = {
+        "ceiling": attach_ceiling(dataset, task.responses, ceiling, scorer, random_state)
+    }
     if permutations:
-        _add_significance(dataset, task, fits, splits, scorer, permutations, exchange, random_state)
-    shuffled = None
+        held_out = {name: [(fit.truth, fit.prediction) for fit in folds] for name, folds in fits.items()}
+        attach_significance(
+            dataset, held_out, task.rows, splits, scorer, permutations, exchange, random_state
+        )
     if control:
-        rng = np.random.default_rng(random_state)
-        shuffled = {
-            name: float(
-                np.median(
-                    [_fit_fold(estimator, task, x, splits, k, scorer, rng).score for k in range(len(splits))]
-                )
-            )
-            for name, x in task.models.items()
-        }
+        notes["shuffle_control"] = _shuffle_control(estimator, task, splits, scorer, random_state)
+    notes |= _selection(fits, dataset)
     dataset.attrs.update(
         scoring=scorer.name,
         chance=scorer.chance(task.truth),
         unit_kind="classifier" if task.labels is not None else "neuroid",
-        audit={
-            **task.notes,
-            **audit_splits(task.rows, splits, task.labels),
-            **_selection(fits, dataset),
-            "shuffle_control": shuffled,
-        },
+        audit=task.notes | audit_splits(task.rows, splits, task.labels) | notes,
         provenance=provenance(
             estimator, task.models, task.truth, splits, random_state, time.time() - started
         ),
@@ -224,64 +216,19 @@ def _confusion(folds: list[FoldFit], classes: Array) -> Array:
     return counts
 
 
-def _add_ceiling(
-    dataset: xr.Dataset, task: Task, ceiling: Any, scorer: Scorer, random_state: int | None
-) -> None:
-    responses = task.responses
-    if ceiling is None or scorer.ceiling is None or (isinstance(ceiling, str) and responses is None):
-        return
-    if isinstance(ceiling, str):
-        if ceiling == "auto":
-            if not _has_repeats(responses):
-                dataset.attrs["no_ceiling"] = "the recording has no repeats, so it has no noise ceiling"
-                return
-            ceiling = "split-half"
-        ceiling = noise_ceiling(responses, method=ceiling, scoring=scorer.ceiling, random_state=random_state)
-    values = np.asarray(
-        ceiling.values if isinstance(ceiling, xr.DataArray) else ceiling, dtype=np.float64
-    ).ravel()
-    if values.shape != (dataset.sizes["unit"],):
-        raise ValueError(
-            f"the ceiling has {values.size} values for {dataset.sizes['unit']} units; give one a unit."
+def _shuffle_control(
+    estimator: Any, task: Task, splits: Splits, scorer: Scorer, random_state: int | None
+) -> dict[str, float]:
+    """Median score of the same fits with shuffled training truth; anything but chance points to a leak."""
+    rng = np.random.default_rng(random_state)
+    return {
+        name: float(
+            np.median(
+                [_fit_fold(estimator, task, x, splits, k, scorer, rng).score for k in range(len(splits))]
+            )
         )
-    bounded = np.where(values > 0, values, np.nan)
-    dataset["ceiling"] = ("unit", values)
-    dataset["normalised"] = dataset["score"] / xr.DataArray(bounded, dims="unit")
-
-
-def _has_repeats(responses: xr.DataArray) -> bool:
-    return responses.dims[0] == "presentation" and _n_stimuli(responses) < responses.sizes["presentation"]
-
-
-def _n_stimuli(responses: xr.DataArray) -> int:
-    return len(np.unique(responses.coords["stimulus_id"].values))
-
-
-def _add_significance(
-    dataset: xr.Dataset,
-    task: Task,
-    fits: dict[str, list[FoldFit]],
-    splits: Splits,
-    scorer: Scorer,
-    n: int,
-    exchange: str | None,
-    random_state: int | None,
-) -> None:
-    continuous = task.rows.dims[0] == "time_bin"
-    block = (
-        task.rows.coords[exchange].values if exchange is not None and exchange in task.rows.coords else None
-    )
-    blocks = [None if block is None else block[test] for _, test in splits.folds]
-    columns: dict[str, list[Array]] = {"p": [], "p_fdr": [], "p_max": []}
-    for name, folds in fits.items():
-        pairs = [(fit.truth, fit.prediction) for fit in folds]
-        null = null_scores(
-            pairs, scorer, n, blocks=blocks, shift=continuous and block is None, random_state=random_state
-        )
-        for key, values in p_values(dataset["score"].sel(model=name).mean("split").values, null).items():
-            columns[key].append(values)
-    for key, values in columns.items():
-        dataset[key] = (("model", "unit"), np.array(values))
+        for name, x in task.models.items()
+    }
 
 
 def _selection(fits: dict[str, list[FoldFit]], dataset: xr.Dataset) -> dict[str, Any]:

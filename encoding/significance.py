@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from .scorers import Array, Scorer
+from .splits import Splits
 
 Fold = tuple[Array, Array]
+
+
+def attach_significance(
+    dataset: xr.Dataset,
+    held_out: Mapping[str, Sequence[Fold]],
+    rows: xr.DataArray,
+    splits: Splits,
+    scorer: Scorer,
+    n_permutations: int,
+    exchange: str | None,
+    random_state: int | None,
+) -> None:
+    """Put ``p``, ``p_fdr`` and ``p_max`` (model × unit) beside the scores of ``dataset``.
+
+    Parameters
+    ----------
+    held_out
+        For each model the ``(truth, prediction)`` of every fold.
+    rows
+        The array that was split; where it has the coordinate ``exchange``, rows of equal value move together,
+        else a continuous recording is rotated and presentations are permuted.
+    """
+    known = exchange is not None and exchange in rows.coords
+    blocks = [rows.coords[exchange].values[test] if known else None for _, test in splits.folds]
+    shift = rows.dims[0] == "time_bin" and not known
+    columns: dict[str, list[Array]] = {"p": [], "p_fdr": [], "p_max": []}
+    for name, folds in held_out.items():
+        null = null_scores(
+            folds, scorer, n_permutations, blocks=blocks, shift=shift, random_state=random_state
+        )
+        observed = dataset["score"].sel(model=name).mean("split").values
+        for key, values in p_values(observed, null).items():
+            columns[key].append(values)
+    for key, rows_of_p in columns.items():
+        dataset[key] = (("model", "unit"), np.array(rows_of_p))
 
 
 def null_scores(

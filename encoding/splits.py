@@ -78,7 +78,9 @@ def make_splits(
     if isinstance(cv, str):
         folds, description = leave_one_out(keys), f"leave one {cv} out"
     elif cv is None or isinstance(cv, int | np.integer):
-        folds, description = _default_folds(n, keys, name, cv, dim, labels, random_state)
+        folds, description = _default_folds(
+            n, keys, name, None if cv is None else int(cv), dim, labels, random_state
+        )
     elif hasattr(cv, "split"):
         folds = list(cv.split(np.zeros((n, 1)), labels, keys))
         description = f"{cv!r}" + (f" over {name}" if name else "")
@@ -193,7 +195,7 @@ def _default_folds(
 ) -> tuple[list[tuple[Indices, Indices]], str]:
     if keys is not None and name in RECORDING_GROUPS and cv is None and len(pd.unique(keys)) <= 20:
         return leave_one_out(keys), f"leave one {name} out"
-    n_folds = 5 if cv is None else int(cv)
+    n_folds = 5 if cv is None else cv
     n_groups = n if keys is None else len(pd.unique(keys))
     if not 2 <= n_folds <= n_groups:
         what = "rows" if keys is None else f"{name} groups"

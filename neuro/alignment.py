@@ -141,7 +141,7 @@ def average_repeats(array: xr.DataArray, on: str = "stimulus_id") -> xr.DataArra
         if coord.dims == ("presentation",) and name != "n_repeats":
             labels = pd.factorize(coord.values)[0]
             if (labels != labels[first][codes]).any():
-                out = out.drop_vars(name)
+                out = out.drop_vars([name])
     values = np.asarray(array.values, dtype=np.result_type(array.dtype, np.float32))
     if (counts == 1).all():
         return out.copy(data=values[first]).assign_coords(

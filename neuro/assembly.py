@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-Table = pd.DataFrame | Mapping[str, Any]
+Table: TypeAlias = pd.DataFrame | Mapping[str, Any]
 
 EPOCHED = ("presentation", "neuroid")
 TIMED = ("presentation", "neuroid", "time_bin")

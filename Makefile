@@ -1,0 +1,62 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both build .venv in this folder first.
+PYTHON ?= python3
+VENV := .venv
+BRAINSCORE := .venv-brainscore
+PIP_LOG := pip.log
+
+.PHONY: help demo test test-brainscore lint types imports tutorials benchmarks clean
+
+help:
+	@echo "make demo             build .venv and relate a network to a simulated brain; prints the report's path"
+	@echo "make test             build .venv with the peers and run every check and test"
+	@echo "make test-brainscore  the same tests beside Brain-Score, in .venv-brainscore"
+	@echo "make benchmarks       agreement and speed against the peers, quick sizes"
+	@echo "make clean            remove what these commands built"
+
+# torch first, with the pin: any other one may bring gigabytes of CUDA libraries
+define install
+	$(PYTHON) -m venv $(1)
+	@echo "installing into $(1) (log: $(1)/$(PIP_LOG))"
+	@$(1)/bin/pip install -q -c $(2) torch > $(1)/$(PIP_LOG) 2>&1 || { tail -n 20 $(1)/$(PIP_LOG); exit 1; }
+	@$(1)/bin/pip install -q -c $(2) -e "$(3)" >> $(1)/$(PIP_LOG) 2>&1 || { tail -n 20 $(1)/$(PIP_LOG); exit 1; }
+endef
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(call install,$(VENV),constraints.txt,.)
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt
+	$(call install,$(VENV),constraints.txt,.[dev,peers,spikes])
+	@touch $@ $(VENV)/.demo
+
+$(BRAINSCORE)/.test: pyproject.toml constraints-brainscore.txt
+	$(call install,$(BRAINSCORE),constraints-brainscore.txt,.[dev,brainscore])
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/cerebridge demo --out demo
+
+test: $(VENV)/.test lint types imports
+	$(VENV)/bin/python -m pytest
+
+test-brainscore: $(BRAINSCORE)/.test
+	$(BRAINSCORE)/bin/python -m pytest -m "not slow"
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# the checkout's folder is the package, whatever it is called: check it through a link of the right name
+types: $(VENV)/.test
+	@link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/cerebridge && cd $$link \
+	&& "$(CURDIR)/$(VENV)/bin/mypy" --config-file cerebridge/pyproject.toml \
+		cerebridge/neuro cerebridge/models cerebridge/encoding; status=$$?; rm -r $$link; exit $$status
+
+imports: $(VENV)/.test
+	$(VENV)/bin/lint-imports
+
+benchmarks: $(VENV)/.test
+	for name in ridge rsa extraction; do $(VENV)/bin/python -m benchmarks $$name --quick || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(BRAINSCORE) build dist demo *.egg-info
