@@ -28,6 +28,8 @@ SFREQ = {"fmri": 0.5, "eeg": 100.0, "meg": 100.0}
 N_FEATURES = 20
 #: standard deviation over stimuli of a neuron's log rate, and of a voxel's response (whose mean is 1)
 TUNING = 0.5
+#: coordinates that give a simulation away
+CEILINGS = ("true_ceiling", "true_ceiling_single")
 #: dipoles a region, and a dipole's moment in A·m one standard deviation above its mean
 SOURCES, MOMENT = 6, 20e-9
 #: seconds: an epoch's limits, the first region's peak, the delay of each further region, a peak's width
@@ -294,33 +296,32 @@ def _truth(
     ceiling: Array,
     events: pd.DataFrame | None = None,
 ) -> Truth:
-    along = {
-        dim: {str(n): c.values for n, c in array.coords.items() if c.dims == (dim,)}
+    tables = {
+        dim: {str(n): c.values for n, c in array.coords.items() if c.dims == (dim,) and n not in CEILINGS}
         for dim in ("neuroid", "time_bin")
     }
-    neuroid = {n: ("neuroid", v) for n, v in along["neuroid"].items() if not n.startswith("true_ceiling")}
-    timed = expected.ndim == 3
-    bins: dict[str, Any] = {n: ("time_bin", v) for n, v in along["time_bin"].items()} if timed else {}
     response = assemble(
         expected,
         presentation=driver.stimuli,
-        neuroid={n: v for n, (_, v) in neuroid.items()},
-        time_bin=along["time_bin"] if timed else None,
+        neuroid=tables["neuroid"],
+        time_bin=tables["time_bin"] if expected.ndim == 3 else None,
         modality=array.attrs["modality"],
         units=array.attrs["units"],
         provenance="simulated, without noise",
     )
-    read = {n: ("feature", c.values) for n, c in driver.features.coords.items() if c.dims == ("neuroid",)}
-    columns = {f"feature_{str(n).removeprefix('neuroid_')}": coord for n, coord in read.items()}
+    unit = response.isel(presentation=0, drop=True)
+    read = {str(n): c.values for n, c in driver.features.coords.items() if c.dims == ("neuroid",)}
     return Truth(
         features=driver.features,
         response=response,
         weights=xr.DataArray(
-            weights, dims=("neuroid", "feature"), coords={**neuroid, **columns}, name="weights"
+            weights,
+            dims=("neuroid", "feature"),
+            coords={n: ("neuroid", labels) for n, labels in tables["neuroid"].items()}
+            | {f"feature_{n.removeprefix('neuroid_')}": ("feature", labels) for n, labels in read.items()},
+            name="weights",
         ),
-        ceiling=xr.DataArray(
-            ceiling, dims=("neuroid", "time_bin")[: ceiling.ndim], coords={**neuroid, **bins}, name="ceiling"
-        ),
+        ceiling=xr.DataArray(ceiling, dims=unit.dims, coords=unit.coords, name="ceiling"),
         events=events,
     )
 
