@@ -17,12 +17,15 @@ from ..neuro.progress import track
 from .audit import audit_splits, provenance
 from .normalisation import attach_ceiling
 from .results import Result
-from .scorers import Scorer, find_scorer
-from .significance import attach_significance
+from .scorers import SCORERS, Scorer, find_scorer
+from .significance import Order, find_exchange, null_scores, p_values
 from .splits import Splits, make_splits
 from .tasks import Task, prepare_task
 
 Array = NDArray[Any]
+
+#: values of exchanged truth that are fitted side by side, which bounds memory to a few times 8 bytes each
+STACKED_VALUES = 4_000_000
 
 
 def evaluate(
@@ -65,11 +68,12 @@ def evaluate(
     repeats
         ``"average"`` (default) predicts the mean response to a stimulus, ``"keep"`` single presentations.
     permutations
-        Number of exchanges of held-out truth against predictions; gives ``p``, ``p_fdr``, ``p_max``.
+        Number of times that the truth is exchanged between rows and everything is fitted and scored again; gives
+        ``p``, ``p_fdr`` and ``p_max``. Estimators that fit every target alone (``RidgeCV``) fit many at once.
     exchange
-        Coordinate whose equal values move together under permutation (volumes of one block), where it exists.
+        Coordinate whose equal values move together (volumes of one block), where it exists.
     control
-        Refit every fold with shuffled training responses; the audit says what that gives.
+        Exchange the truth at least once; the audit says which score that gives.
     random_state
         Seeds folds, permutations and control.
     progress
@@ -97,27 +101,26 @@ def evaluate(
     task = prepare_task(estimator, X, Y, repeats)
     scorer = find_scorer(scoring, task.labels is not None)
     splits = make_splits(task.rows, cv, groups, labels=task.labels, random_state=random_state)
+    jobs = track([(name, k) for name in task.models for k in range(len(splits))], "evaluating", show=progress)
     fits: dict[str, list[FoldFit]] = {name: [] for name in task.models}
-    jobs = [(name, k) for name in task.models for k in range(len(splits))]
-    for name, k in track(jobs, "evaluating", show=progress):
-        fits[name].append(_fit_fold(estimator, task, task.models[name], splits, k, scorer, None))
+    for name, k in jobs:
+        fits[name].append(_fit_fold(estimator, task.models[name], task.truth, splits, k, scorer))
     dataset = _dataset(task, fits, scorer)
     notes: dict[str, Any] = {
         "ceiling": attach_ceiling(dataset, task.responses, ceiling, scorer, random_state)
     }
-    if permutations:
-        held_out = {name: [(fit.truth, fit.prediction) for fit in folds] for name, folds in fits.items()}
-        attach_significance(
-            dataset, held_out, task.rows, splits, scorer, permutations, exchange, random_state
-        )
-    if control:
-        notes["shuffle_control"] = _shuffle_control(estimator, task, splits, scorer, random_state)
-    notes |= _selection(fits, dataset)
+    if permutations or control:
+        exchange = "stimulus_id" if repeats == "keep" and task.labels is None else exchange
+        order = find_exchange(task.rows, exchange, within_recordings=task.labels is not None)
+        null = _null(estimator, task, splits, scorer, order, max(permutations, 1), random_state, progress)
+        notes["shuffle_control"] = {name: float(np.nanmedian(scores)) for name, scores in null.items()}
+        if permutations:
+            _attach_p(dataset, null)
     dataset.attrs.update(
         scoring=scorer.name,
         chance=scorer.chance(task.truth),
         unit_kind="classifier" if task.labels is not None else "neuroid",
-        audit=task.notes | audit_splits(task.rows, splits, task.labels) | notes,
+        audit=task.notes | audit_splits(task.rows, splits, task.labels) | notes | _selection(fits, dataset),
         provenance=provenance(
             estimator, task.models, task.truth, splits, random_state, time.time() - started
         ),
@@ -136,38 +139,24 @@ class FoldFit:
     selected: dict[str, Any]
 
 
-def _fit_fold(
-    estimator: Any,
-    task: Task,
-    x: Array,
-    splits: Splits,
-    k: int,
-    scorer: Scorer,
-    shuffle: np.random.Generator | None,
-) -> FoldFit:
+def _fit_fold(estimator: Any, x: Array, truth: Array, splits: Splits, k: int, scorer: Scorer) -> FoldFit:
     train, test = splits.folds[k]
-    y = task.truth[train]
-    if shuffle is not None:
-        y = y[shuffle.permutation(len(y))]
     fitted = clone(estimator)
-    kwargs = (
-        {"groups": splits.groups[train]}
-        if splits.groups is not None and has_fit_parameter(fitted, "groups")
-        else {}
-    )
+    kwargs: dict[str, Any] = {}
+    if splits.groups is not None and has_fit_parameter(fitted, "groups"):
+        kwargs["groups"] = splits.groups[train]
     started = time.perf_counter()
-    fitted.fit(x[train], y, **kwargs)
+    fitted.fit(x[train], truth[train], **kwargs)
     seconds = time.perf_counter() - started
     if scorer.needs_decision:
         respond = getattr(fitted, "decision_function", None) or fitted.predict_proba
         prediction = np.asarray(respond(x[test]))
     else:
         prediction = np.asarray(fitted.predict(x[test]))
-    truth = task.truth[test]
-    if task.labels is None:
-        prediction = prediction.reshape(truth.shape)
-    score = np.atleast_1d(np.asarray(scorer.function(truth, prediction), dtype=np.float64))
-    return FoldFit(score, truth, prediction, seconds, _selected(fitted))
+    if truth.ndim == 2:
+        prediction = prediction.reshape(truth[test].shape)
+    score = np.atleast_1d(np.asarray(scorer.function(truth[test], prediction), dtype=np.float64))
+    return FoldFit(score, truth[test], prediction, seconds, _selected(fitted))
 
 
 def _selected(fitted: Any) -> dict[str, Any]:
@@ -216,19 +205,36 @@ def _confusion(folds: list[FoldFit], classes: Array) -> Array:
     return counts
 
 
-def _shuffle_control(
-    estimator: Any, task: Task, splits: Splits, scorer: Scorer, random_state: int | None
-) -> dict[str, float]:
-    """Median score of the same fits with shuffled training truth; anything but chance points to a leak."""
-    rng = np.random.default_rng(random_state)
-    return {
-        name: float(
-            np.median(
-                [_fit_fold(estimator, task, x, splits, k, scorer, rng).score for k in range(len(splits))]
-            )
-        )
-        for name, x in task.models.items()
-    }
+def _null(
+    estimator: Any,
+    task: Task,
+    splits: Splits,
+    scorer: Scorer,
+    order: Order,
+    n: int,
+    random_state: int | None,
+    progress: bool | None,
+) -> dict[str, Array]:
+    """Scores of every model when the truth is exchanged and everything is fitted again, permutations × units."""
+    alone = getattr(estimator, "independent_targets", False) and scorer.name in SCORERS
+    n_together = max(1, STACKED_VALUES // task.truth.size) if alone and task.truth.ndim == 2 else 1
+    null = {}
+    for name, x in task.models.items():
+
+        def score(truth: Array, x: Array = x) -> Array:
+            folds = [_fit_fold(estimator, x, truth, splits, k, scorer).score for k in range(len(splits))]
+            return np.mean(folds, axis=0)
+
+        draws = null_scores(score, task.truth, order, n, n_together=n_together, random_state=random_state)
+        null[name] = np.array(list(track(draws, f"permuting for {name}", total=n, show=progress)))
+    return null
+
+
+def _attach_p(dataset: xr.Dataset, null: dict[str, Array]) -> None:
+    observed = dataset["score"].mean("split", skipna=False)
+    values = [p_values(observed.sel(model=name).values, scores) for name, scores in null.items()]
+    for key in values[0]:
+        dataset[key] = (("model", "unit"), np.array([of_model[key] for of_model in values]))
 
 
 def _selection(fits: dict[str, list[FoldFit]], dataset: xr.Dataset) -> dict[str, Any]:

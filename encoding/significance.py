@@ -1,93 +1,90 @@
-"""Chance by permutation: p-values of scores without a refit, corrected over units."""
+"""Chance by permutation: the whole cross-validation repeated on exchanged truth, corrected over units.
+
+Exchanging held-out truth against fixed predictions would be cheaper, and wrong: the folds of one cross-validation
+share their training rows, so their scores vary together, and 5 % of noise came out as 13 % in simulation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .scorers import Array, Scorer
-from .splits import Splits
+from .scorers import Array
+from .splits import RECORDING_GROUPS, Indices
 
-Fold = tuple[Array, Array]
+Order = Callable[[np.random.Generator], Indices]
 
 
-def attach_significance(
-    dataset: xr.Dataset,
-    held_out: Mapping[str, Sequence[Fold]],
-    rows: xr.DataArray,
-    splits: Splits,
-    scorer: Scorer,
-    n_permutations: int,
-    exchange: str | None,
-    random_state: int | None,
-) -> None:
-    """Put ``p``, ``p_fdr`` and ``p_max`` (model × unit) beside the scores of ``dataset``.
+def find_exchange(rows: xr.DataArray, exchange: str | None, within_recordings: bool) -> Order:
+    """A function that draws one new order of the rows in which chance alone relates features and truth.
 
     Parameters
     ----------
-    held_out
-        For each model the ``(truth, prediction)`` of every fold.
     rows
-        The array that was split; where it has the coordinate ``exchange``, rows of equal value move together,
-        else a continuous recording is rotated and presentations are permuted.
+        The array that is split.
+    exchange
+        Rows of equal value of this coordinate (volumes of one block, repeats of one stimulus) move together, where
+        it exists. Without it the truth of a continuous recording is rotated by a random lag within each run.
+    within_recordings
+        Exchange within runs, sessions or subjects only.
+
+    Raises
+    ------
+    ValueError
+        If blocks that would change places differ in length.
     """
-    known = exchange is not None and exchange in rows.coords
-    blocks = [rows.coords[exchange].values[test] if known else None for _, test in splits.folds]
-    shift = rows.dims[0] == "time_bin" and not known
-    columns: dict[str, list[Array]] = {"p": [], "p_fdr": [], "p_max": []}
-    for name, folds in held_out.items():
-        null = null_scores(
-            folds, scorer, n_permutations, blocks=blocks, shift=shift, random_state=random_state
-        )
-        observed = dataset["score"].sel(model=name).mean("split").values
-        for key, values in p_values(observed, null).items():
-            columns[key].append(values)
-    for key, rows_of_p in columns.items():
-        dataset[key] = (("model", "unit"), np.array(rows_of_p))
+    n = rows.sizes[rows.dims[0]]
+    recording = np.zeros(n, dtype=int)
+    if within_recordings or rows.dims[0] == "time_bin":
+        for name in RECORDING_GROUPS:
+            if name in rows.coords and rows.coords[name].dims == rows.dims[:1]:
+                recording = pd.factorize(rows.coords[name].values)[0]
+                break
+    parts = [np.flatnonzero(recording == code) for code in range(recording.max() + 1)]
+    if exchange is not None and exchange in rows.coords and rows.coords[exchange].dims == rows.dims[:1]:
+        blocks = [_blocks(part, rows.coords[exchange].values[part], exchange) for part in parts]
+        return lambda rng: _filled(n, ((b, [b[k] for k in rng.permutation(len(b))]) for b in blocks))
+    if rows.dims[0] == "time_bin":
+        return lambda rng: _filled(n, (([p], [np.roll(p, rng.integers(1, max(2, len(p))))]) for p in parts))
+    return lambda rng: _filled(n, (([p], [rng.permutation(p)]) for p in parts))
 
 
 def null_scores(
-    folds: Sequence[Fold],
-    scorer: Scorer,
+    score: Callable[[Array], Array],
+    truth: Array,
+    order: Order,
     n_permutations: int,
     *,
-    blocks: Sequence[Array | None],
-    shift: bool = False,
+    n_together: int = 1,
     random_state: int | None = 0,
-) -> NDArray[np.float64]:
-    """Scores of held-out predictions against exchanged truth, averaged over folds.
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the scores of all units under each exchange of the truth; all units are exchanged together.
 
     Parameters
     ----------
-    folds
-        ``(truth, prediction)`` of each held-out part, rows × units or class labels. All units are exchanged
-        together, so that their dependence stays in the null distribution of the maximum.
-    n_permutations
-        How many draws.
-    blocks
-        For each fold one label a row; rows of a block (consecutive volumes of one trial) move together, because
-        neighbours in time are not exchangeable. ``None`` where every row is its own block.
-    shift
-        Rotate the rows of a time series by a random lag instead of permuting them.
+    score
+        Runs the whole cross-validation on a truth, rows × columns, and gives one score a column (or one for labels).
+    truth
+        Rows × units, or one label a row.
+    order
+        What :func:`find_exchange` gave.
+    n_together
+        How many exchanges are laid side by side as further columns, for estimators that fit each column alone.
 
-    Returns
-    -------
+    Yields
+    ------
     numpy.ndarray
-        permutations × units.
+        ``(units,)``, so that the dependence of units stays in the distribution of the maximum.
     """
     rng = np.random.default_rng(random_state)
-    nulls = []
-    for _ in range(n_permutations):
-        scores = [
-            np.atleast_1d(scorer.function(truth[_exchange(len(truth), block, shift, rng)], prediction))
-            for (truth, prediction), block in zip(folds, blocks, strict=True)
-        ]
-        nulls.append(np.mean(scores, axis=0))
-    return np.asarray(nulls, dtype=np.float64)
+    for start in range(0, n_permutations, n_together):
+        drawn = [truth[order(rng)] for _ in range(min(n_together, n_permutations - start))]
+        scores = score(drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=1))
+        yield from np.asarray(scores, dtype=np.float64).reshape(len(drawn), -1)
 
 
 def p_values(observed: Array, null: Array) -> dict[str, Array]:
@@ -104,14 +101,14 @@ def p_values(observed: Array, null: Array) -> dict[str, Array]:
     -------
     dict
         ``p`` counts the observed score as one draw (Phipson & Smyth, 2010); ``p_fdr`` after Benjamini and
-        Hochberg (1995); ``p_max`` against the largest score over units (Nichols & Holmes, 2002).
+        Hochberg (1995); ``p_max`` against the largest score over units (Nichols & Holmes, 2002). Units without a
+        score have no p.
     """
     n = len(null) + 1
-    p = (1 + (null >= observed).sum(axis=0)) / n
     largest = np.nanmax(null, axis=1, keepdims=True)
-    p_max = (1 + (largest >= observed).sum(axis=0)) / n
     missing = ~np.isfinite(observed)
-    p, p_max = np.where(missing, np.nan, p), np.where(missing, np.nan, p_max)
+    p = np.where(missing, np.nan, (1 + (null >= observed).sum(axis=0)) / n)
+    p_max = np.where(missing, np.nan, (1 + (largest >= observed).sum(axis=0)) / n)
     return {"p": p, "p_fdr": false_discovery_rate(p), "p_max": p_max}
 
 
@@ -125,22 +122,21 @@ def false_discovery_rate(p: Array) -> Array:
     return out
 
 
-def _exchange(n: int, block: Array | None, shift: bool, rng: np.random.Generator) -> NDArray[np.intp]:
-    """New order of the rows: rotated, permuted, or permuted by blocks of equal length."""
-    if shift:
-        return np.roll(np.arange(n), rng.integers(1, n)) if n > 1 else np.arange(n)
-    if block is None:
-        return rng.permutation(n)
-    codes = pd.factorize(block)[0]
-    rows = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    if len({len(r) for r in rows}) > 1:
-        shortest = min(len(r) for r in rows)
+def _blocks(part: Indices, labels: Array, exchange: str) -> list[Indices]:
+    codes = pd.factorize(labels)[0]
+    blocks = [part[codes == code] for code in range(codes.max() + 1)]
+    lengths = sorted({len(block) for block in blocks})
+    if len(lengths) > 1:
         raise ValueError(
-            f"blocks of a fold hold {shortest} to {max(len(r) for r in rows)} rows, so they cannot be exchanged; "
-            "average each block or give blocks of equal length."
+            f"{exchange}s hold {lengths[0]} to {lengths[-1]} rows, so they cannot change places in a permutation; "
+            f"average each {exchange}, or pass another exchange= coordinate."
         )
-    order = rng.permutation(len(rows))
-    out = np.empty(n, dtype=np.intp)
-    for place, source in enumerate(order):
-        out[rows[place]] = rows[source]
-    return out
+    return blocks
+
+
+def _filled(n: int, moves: Iterator[tuple[list[Indices], list[Indices]]]) -> Indices:
+    """Row ``order[i]`` comes to place ``i``, for lists of places and the rows that move there."""
+    order = np.arange(n)
+    for places, sources in moves:
+        order[np.concatenate(places)] = np.concatenate(sources)
+    return order

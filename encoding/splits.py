@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,9 @@ def make_splits(
             n, keys, name, None if cv is None else int(cv), dim, labels, random_state
         )
     elif hasattr(cv, "split"):
-        folds = list(cv.split(np.zeros((n, 1)), labels, keys))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The groups parameter is ignored")
+            folds = list(cv.split(np.zeros((n, 1)), labels, keys))
         description = f"{cv!r}" + (f" over {name}" if name else "")
         if groups is None:  # a splitter without groups was asked for: only stimuli, rows and time are checked
             keys, name = None, ""
