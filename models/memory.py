@@ -1,0 +1,178 @@
+"""How much memory a forward pass takes, and the largest batch that keeps a promise about it."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+#: beyond this a GPU is busy already
+LARGEST_BATCH = 256
+#: beyond this a CPU's thread waits for fresh pages instead of computing
+THREAD_BYTES = 64 * 2**20
+#: kernels need room of their own (reordered inputs, column buffers), and allocators keep some
+WORKSPACE = 2
+#: a shard this large is written at full speed, and no more than this is computed again after a kill
+SHARD_BYTES = 64 * 2**20
+
+
+def parse_bytes(memory: str | int) -> int:
+    """Turn ``"2GiB"`` or a number of bytes into bytes.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive amount of memory.
+
+    Examples
+    --------
+    >>> from cerebridge.models.memory import parse_bytes
+    >>> parse_bytes("1.5 KiB")
+    1536
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(memory))
+    if match is None or match[2].upper() not in UNITS or float(match[1]) == 0:
+        raise ValueError(
+            f"memory={memory!r} is no amount of memory; give it as '2GiB', '500MB' or a number of bytes."
+        )
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def format_bytes(count: float) -> str:
+    """Write bytes for people.
+
+    Examples
+    --------
+    >>> from cerebridge.models.memory import format_bytes
+    >>> format_bytes(3 * 2**30)
+    '3.0 GiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follow the tensors that are alive while a network runs; ``peak`` is the most bytes at one time.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.memory import LiveBytes
+    >>> with LiveBytes() as live:
+    ...     total = (torch.ones(1000) + 1).sum()
+    >>> live.peak
+    8000
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operation and count what it allocated."""
+        result = func(*args, **(kwargs or {}))
+        before = {
+            tensor.untyped_storage()._cdata
+            for tensor in tree_leaves((args, kwargs))
+            if isinstance(tensor, Tensor)
+        }
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in before | self._known:
+                self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._known.add(key)
+        self._now += size
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._forget, key, size).atexit = False
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._now -= size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an extraction is cut: stimuli a batch, stimuli a shard, and the bytes this takes at most."""
+
+    batch_size: int
+    shard_rows: int
+    peak_bytes: int
+
+
+def plan_batches(
+    *,
+    forward: float,
+    inputs: float,
+    outputs: float,
+    memory: int,
+    batch_size: int | None,
+    device: torch.device,
+) -> Plan:
+    """Cut an extraction so that it stays within ``memory``.
+
+    Parameters
+    ----------
+    forward, inputs, outputs
+        Bytes that one stimulus takes while the network runs, as its input, and as what is kept of it.
+    memory
+        The promise, in bytes.
+    batch_size
+        Given, or ``None`` to take the largest that fits (and is worth it).
+    device
+        Where the network runs.
+
+    Raises
+    ------
+    ValueError
+        If not even the batch asked for, or one stimulus, fits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.memory import plan_batches
+    >>> plan_batches(forward=9e6, inputs=1e5, outputs=1e5, memory=10**8, batch_size=4, device=torch.device("cpu"))
+    Plan(batch_size=4, shard_rows=132, peak_bytes=99600000)
+    """
+    # the batch that runs, the one decoded ahead and its stacked copy; one shard is filled while another is written
+    one = forward * WORKSPACE + 3 * inputs + 2 * outputs
+    size = batch_size or _power_of_two(min(memory / one, _worthwhile(forward, device)))
+    if size * one > memory:
+        what = "one stimulus" if size == 1 else f"a batch of {size}"
+        raise ValueError(
+            f"{what} needs about {format_bytes(size * one)}, more than memory={format_bytes(memory)}; "
+            f"raise memory=, {'lower batch_size=, ' if size > 1 else ''}pool the layers or ask for fewer."
+        )
+    spare = memory - size * (one - 2 * outputs)
+    batches = int(min(SHARD_BYTES, spare / 2) // max(size * outputs, 1))
+    shard_rows = size * max(1, batches)
+    return Plan(size, shard_rows, int(size * (one - 2 * outputs) + 2 * shard_rows * outputs))
+
+
+def _worthwhile(forward: float, device: torch.device) -> float:
+    if device.type == "cpu":
+        return min(LARGEST_BATCH, THREAD_BYTES * torch.get_num_threads() / max(forward, 1))
+    return LARGEST_BATCH
+
+
+def _power_of_two(most: float) -> int:
+    return 1 << max(0, int(most).bit_length() - 1)
