@@ -76,9 +76,9 @@ def align(
     if repeats not in ("average", "keep"):
         raise ValueError(f"repeats is {repeats!r}; it must be 'average' or 'keep'.")
     ids_a, ids_b = _ids(a, on, "first"), _ids(b, on, "second")
-    unique_a, unique_b = pd.unique(ids_a), pd.unique(ids_b)
-    in_b = set(unique_b.tolist())
-    common = [i for i in unique_a.tolist() if i in in_b]
+    unique_a, unique_b = _listed(pd.unique(ids_a)), _listed(pd.unique(ids_b))
+    in_b = set(unique_b)
+    common = [i for i in unique_a if i in in_b]
     if not common:
         raise ValueError(
             f"the two arrays share no {on} (first: {_some(unique_a)}; second: {_some(unique_b)}); "
@@ -89,8 +89,8 @@ def align(
     report = AlignReport(
         on=on,
         common=common,
-        dropped_a=[i for i in unique_a.tolist() if i not in in_common],
-        dropped_b=[i for i in unique_b.tolist() if i not in in_common],
+        dropped_a=[i for i in unique_a if i not in in_common],
+        dropped_b=[i for i in unique_b if i not in in_common],
         duplicated_a=duplicated(ids_a),
         duplicated_b=duplicated(ids_b),
         missing=[i for i in common if i in empty],
@@ -101,11 +101,11 @@ def align(
         a, b = average_repeats(a, on=on), average_repeats(b, on=on)
     keys_a, keys_b = _pairing_keys(a, b, on)
     position = {key: row for row, key in enumerate(keys_b)}
-    if len(set(keys_a)) >= len(position):
-        rows = [(row, position[key]) for row, key in enumerate(keys_a) if key in position]
+    if len(position) == len(keys_b):
+        rows = [(row, position[key]) for row, key in enumerate(keys_a)]
     else:
         first = {key: row for row, key in enumerate(keys_a)}
-        rows = sorted((first[key], row) for row, key in enumerate(keys_b) if key in first)
+        rows = sorted((first[key], row) for row, key in enumerate(keys_b))
     rows_a, rows_b = zip(*rows, strict=True)
     return a.isel(presentation=list(rows_a)), b.isel(presentation=list(rows_b)), report
 
@@ -124,7 +124,8 @@ def average_repeats(array: xr.DataArray, on: str = "stimulus_id") -> xr.DataArra
     -------
     xarray.DataArray
         One row a stimulus in order of first appearance, float; ``n_repeats`` counts the averaged rows. Labels
-        that are constant within a stimulus stay; a value missing in all repeats stays NaN.
+        that are constant within a stimulus stay; a value missing in all repeats stays NaN. Where ``on`` joins
+        different stimuli, its labels become ``stimulus_id``.
 
     Examples
     --------
@@ -138,10 +139,13 @@ def average_repeats(array: xr.DataArray, on: str = "stimulus_id") -> xr.DataArra
     first = np.unique(codes, return_index=True)[1]
     out = array.isel(presentation=first)
     for name, coord in array.coords.items():
-        if coord.dims == ("presentation",) and name != "n_repeats":
-            labels = pd.factorize(coord.values)[0]
+        if "presentation" in coord.dims and name != "n_repeats":
+            labels = pd.factorize(coord.values.ravel())[0].reshape(coord.shape)
+            labels = np.moveaxis(labels, coord.dims.index("presentation"), 0)
             if (labels != labels[first][codes]).any():
                 out = out.drop_vars([name])
+    if "stimulus_id" not in out.coords:
+        out = out.assign_coords(stimulus_id=("presentation", out.coords[on].values))
     values = np.asarray(array.values, dtype=np.result_type(array.dtype, np.float32))
     if (counts == 1).all():
         return out.copy(data=values[first]).assign_coords(
@@ -163,11 +167,22 @@ def _ids(array: xr.DataArray, on: str, which: str) -> NDArray[Any]:
         )
     if on not in array.coords or array.coords[on].dims != ("presentation",):
         raise ValueError(f"the {which} array has no coordinate {on!r} along 'presentation'.")
-    return cast(NDArray[Any], array.coords[on].values)
+    ids = cast(NDArray[Any], array.coords[on].values)
+    absent = np.flatnonzero(pd.isna(ids))
+    if absent.size:
+        raise ValueError(
+            f"{on!r} is missing at presentation {absent[0]} of the {which} array; leave such presentations out."
+        )
+    return ids
 
 
-def _some(ids: Any, most: int = 3) -> str:
-    return ", ".join(repr(i) for i in list(ids)[:most]) + (", …" if len(ids) > most else "")
+def _listed(ids: NDArray[Any]) -> list[Any]:
+    """Plain Python values; dates stay dates."""
+    return cast(list[Any], pd.Series(ids).tolist())
+
+
+def _some(ids: list[Any], most: int = 3) -> str:
+    return ", ".join(repr(i) for i in ids[:most]) + (", …" if len(ids) > most else "")
 
 
 def _empty(array: xr.DataArray, ids: NDArray[Any]) -> set[Any]:
@@ -181,7 +196,7 @@ def _empty(array: xr.DataArray, ids: NDArray[Any]) -> set[Any]:
 
 def _pairing_keys(a: xr.DataArray, b: xr.DataArray, on: str) -> tuple[list[Any], list[Any]]:
     """Keys by which rows are paired: the stimulus, and the repetition where both sides repeat."""
-    ids_a, ids_b = a.coords[on].values.tolist(), b.coords[on].values.tolist()
+    ids_a, ids_b = _listed(a.coords[on].values), _listed(b.coords[on].values)
     if len(set(ids_a)) == len(ids_a) or len(set(ids_b)) == len(ids_b):
         return ids_a, ids_b
     if "repetition" not in a.coords or "repetition" not in b.coords:

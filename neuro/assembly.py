@@ -177,13 +177,13 @@ def concat(
     Returns
     -------
     xarray.DataArray
-        A coordinate that some arrays lack is missing (NaN, or ``""`` for text) on their rows. Attributes that
-        differ are joined by ``"; "``.
+        A coordinate along ``dim`` that some arrays lack is missing (NaN, or ``""`` for text) on their rows; one
+        without a dimension that differs becomes one along ``dim``. Attributes that differ are joined by ``"; "``.
 
     Raises
     ------
     ValueError
-        If forms, labels or units differ, or ids along ``dim`` collide.
+        If forms, units, sampling rates or labels of the other dimensions differ, or ids along ``dim`` collide.
 
     Examples
     --------
@@ -201,26 +201,15 @@ def concat(
             raise ValueError(
                 f"array {number} is {' × '.join(map(str, array.dims))}; all must be like the first, with {dim}."
             )
-        for attr in ("modality", "units"):
-            if array.attrs[attr] != first.attrs[attr]:
+        for attr in ("modality", "units", "sfreq"):
+            if array.attrs.get(attr) != first.attrs.get(attr):
                 raise ValueError(
-                    f"array {number} has {attr} {array.attrs[attr]!r}, the first {first.attrs[attr]!r}; "
+                    f"array {number} has {attr} {array.attrs.get(attr)!r}, the first {first.attrs.get(attr)!r}; "
                     "convert before joining."
                 )
         parts.append(_reordered(array, first, dim, number))
-    joined: dict[Hashable, tuple[Any, Any]] = {}
-    for name in dict.fromkeys(name for part in parts for name in part.coords):
-        owner = next(part for part in parts if name in part.coords)
-        dims = owner.coords[name].dims
-        if dims == (dim,):
-            joined[name] = (
-                dim,
-                np.concatenate([_labels_or_missing(part, name, owner, dim) for part in parts]),
-            )
-        elif all(name in part.coords and _same(part.coords[name], owner.coords[name]) for part in parts):
-            joined[name] = (dims, owner.coords[name].values)
-        elif name in [c for d in first.dims for c in REQUIRED[cast(str, d)]]:
-            raise ValueError(f"the arrays disagree on {name!r}; select the common labels first.")
+    names = dict.fromkeys(name for part in parts for name in part.coords)
+    joined = {name: _joined_labels(parts, name, dim) for name in names}
     axis = first.dims.index(dim)
     values = np.concatenate([part.values for part in parts], axis=axis)
     attrs = {
@@ -233,6 +222,8 @@ def concat(
 def _as_numpy(values: Any) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan)
     return np.asarray(values)
 
 
@@ -241,26 +232,33 @@ def _columns(table: Table, dim: str, size: int) -> dict[str, NDArray[Any]]:
     for column, labels in table.items():
         if np.ndim(labels) == 0:
             labels = [labels] * size
-        labels = np.asarray(labels)
-        if labels.shape != (size,):
+        array = _as_numpy(labels)
+        if array.ndim != 1:
             raise ValueError(
-                f"the column {column!r} of the {dim} table has {labels.shape[0]} rows, but the values have {size} "
+                f"the column {column!r} of the {dim} table has the shape {array.shape}; give one value a row."
+            )
+        if len(array) != size:
+            raise ValueError(
+                f"the column {column!r} of the {dim} table has {len(array)} rows, but the values have {size} "
                 f"along {dim!r}."
             )
-        columns[str(column)] = labels.astype(str) if labels.dtype.kind == "U" else _tidied(labels)
+        columns[str(column)] = _tidied(array, labels)
     return columns
 
 
-def _tidied(labels: NDArray[Any]) -> NDArray[Any]:
-    """Object columns of nothing but text become text, so that files and comparisons see one type."""
-    if labels.dtype == object and all(isinstance(label, str) for label in labels):
-        return labels.astype(str)
-    return labels
+def _tidied(array: NDArray[Any], labels: Any) -> NDArray[Any]:
+    """Text where all labels are text, so that files and comparisons see one type; else the labels as given."""
+    if array.dtype.kind == "U" and not isinstance(labels, np.ndarray):
+        # beside text numpy makes text of numbers too, and of NaN
+        array = np.asarray(labels, dtype=object)
+    if array.dtype == object and all(isinstance(label, str) for label in array):
+        return array.astype(str)
+    return array
 
 
 def _check_labels(array: xr.DataArray, column: str, dim: str) -> None:
     if column not in array.coords:
-        if dim == "presentation" or dim != "time_bin":
+        if dim != "time_bin":
             hint = f"give it with the {dim} table of neuro.assemble"
         else:
             hint = "give the start and end of every bin in seconds"
@@ -289,6 +287,10 @@ def _check_unique(array: xr.DataArray, dim: str) -> None:
 
 def _check_times(array: xr.DataArray) -> None:
     start, end = array.coords["time_bin_start"].values, array.coords["time_bin_end"].values
+    if start.dtype.kind not in "fiu" or end.dtype.kind not in "fiu":
+        raise ValueError(
+            f"time_bin_start and time_bin_end are of types {start.dtype} and {end.dtype}; give numbers, in seconds."
+        )
     wrong = np.flatnonzero(~(start < end))
     if wrong.size:
         k = int(wrong[0])
@@ -298,7 +300,7 @@ def _check_times(array: xr.DataArray) -> None:
 
 
 def duplicated(ids: NDArray[Any]) -> list[Any]:
-    """The values that occur more than once, in order of appearance."""
+    """The values that occur more than once, in the order in which they first recur."""
     series = pd.Series(ids)
     return cast(list[Any], series[series.duplicated()].unique().tolist())
 
@@ -309,6 +311,8 @@ def _reordered(array: xr.DataArray, first: xr.DataArray, dim: str, number: int) 
         if other == dim or other == "time_bin":
             continue
         columns = REQUIRED[other]
+        if other == "presentation" and "repetition" in array.coords and "repetition" in first.coords:
+            columns = (*columns, "repetition")
         want = list(zip(*(first.coords[c].values.tolist() for c in columns), strict=True))
         have = list(zip(*(array.coords[c].values.tolist() for c in columns), strict=True))
         if want == have:
@@ -323,16 +327,34 @@ def _reordered(array: xr.DataArray, first: xr.DataArray, dim: str, number: int) 
     return array
 
 
+def _joined_labels(parts: list[xr.DataArray], name: Hashable, dim: str) -> tuple[Any, NDArray[Any]]:
+    """A coordinate of the joined array: its dimensions and labels."""
+    owners = [part.coords[name] for part in parts if name in part.coords]
+    dims = owners[0].dims
+    same = all(_same(owner, owners[0]) for owner in owners)
+    if dims == (dim,) or (dims == () and not same):
+        return dim, np.concatenate([_labels_or_missing(part, name, owners[0], dim) for part in parts])
+    if dim in dims and len(owners) == len(parts) and all(owner.dims == dims for owner in owners):
+        return dims, np.concatenate([owner.values for owner in owners], axis=dims.index(dim))
+    if dim in dims or not same:
+        raise ValueError(
+            f"the arrays disagree on {name!r} along {' × '.join(map(str, dims))}; select what they share, "
+            "or drop or rename the coordinate, before joining."
+        )
+    return dims, owners[0].values
+
+
 def _labels_or_missing(part: xr.DataArray, name: Hashable, owner: xr.DataArray, dim: str) -> NDArray[Any]:
     if name in part.coords:
-        return cast(NDArray[Any], part.coords[name].values)
-    kind = owner.coords[name].dtype.kind
-    fill: Any = "" if kind in "UO" else (np.datetime64("NaT") if kind == "M" else np.nan)
-    return np.full(part.sizes[dim], fill)
+        return np.broadcast_to(part.coords[name].values, part.sizes[dim])
+    fills = {"U": "", "O": "", "M": np.datetime64("NaT"), "m": np.timedelta64("NaT")}
+    return np.full(part.sizes[dim], fills.get(owner.dtype.kind, np.nan))
 
 
 def _same(a: xr.DataArray, b: xr.DataArray) -> bool:
-    return bool(a.equals(b) or np.array_equal(a.values, b.values))
+    if a.dims != b.dims or a.shape != b.shape:
+        return False
+    return bool(((a.values == b.values) | (pd.isna(a.values) & pd.isna(b.values))).all())
 
 
 def _joined_attr(values: list[Any]) -> Any:

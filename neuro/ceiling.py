@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from functools import cached_property
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -147,13 +148,13 @@ def _sorted_repeats(array: xr.DataArray) -> tuple[NDArray[np.intp], NDArray[np.i
 
 @dataclass(frozen=True)
 class _Cells:
-    """Presentations × units, sorted by stimulus; what is missing is 0 in ``values`` and in ``present``.
+    """Presentations × units, sorted by stimulus; what is missing is 0 in ``values``, and not in ``present``.
 
-    Where nothing is missing ``present`` is one column, and so is all that is counted.
+    Where all units miss the same presentations ``present`` is one column, and so is all that is counted.
     """
 
     values: Array
-    present: NDArray[np.intp]
+    present: NDArray[np.bool_]
     starts: NDArray[np.intp]
 
     @classmethod
@@ -161,37 +162,50 @@ class _Cells:
         values = chunk.values.reshape(order.size, -1)[order].astype(float)
         infinite = np.isinf(values).any(axis=0)
         if infinite.any():
-            neuroid = chunk.coords["neuroid_id"].values[
-                np.flatnonzero(infinite)[0] // chunk.sizes.get("time_bin", 1)
-            ]
-            raise ValueError(f"neuroid {neuroid!r} has infinite values; set them to NaN, which is missing.")
+            unit = np.flatnonzero(infinite)[0] // chunk.sizes.get("time_bin", 1)
+            raise ValueError(
+                f"neuroid {chunk.coords['neuroid_id'].values[unit]!r} has infinite values; set them to NaN, "
+                "which is missing."
+            )
         present = ~np.isnan(values)
         # measured from a value of its own, a constant unit is exactly zero
         values -= np.take_along_axis(values, present.argmax(axis=0)[None], axis=0)
-        if present.all():
+        values[~present] = 0
+        if (present == present[:, :1]).all():
             present = present[:, :1]
-        return cls(np.where(present, values, 0), present.astype(np.intp), starts)
+        return cls(values, present, starts)
 
-    @property
+    @cached_property
     def stimulus(self) -> NDArray[np.intp]:
         """The stimulus of each row, counted from 0."""
         return np.repeat(np.arange(self.starts.size), np.diff([*self.starts, len(self.values)]))
 
-    @property
-    def counts(self) -> NDArray[np.intp]:
+    @cached_property
+    def counts(self) -> NDArray[np.int32]:
         """stimuli × units: repeats."""
-        return self.sum(self.present)
+        return self.count(self.present)
 
-    def sum(self, cells: NDArray[Any]) -> NDArray[Any]:
-        """Sums over each stimulus' rows."""
-        return np.add.reduceat(cells, self.starts, axis=0)
+    def count(self, rows: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """How many rows of each stimulus."""
+        return np.add.reduceat(rows, self.starts, axis=0, dtype=np.int32)
 
-    def ranks(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+    def sum(self, rows: NDArray[np.bool_]) -> Array:
+        """Sum of each stimulus' values in some rows."""
+        if rows.shape[1] > 1:
+            return np.add.reduceat(np.where(rows, self.values, 0), self.starts, axis=0)
+        from scipy.sparse import csr_matrix
+
+        columns = np.arange(len(rows))
+        edges = np.append(self.starts, len(rows))
+        return cast(Array, csr_matrix((rows[:, 0].astype(float), columns, edges)) @ self.values)
+
+    def ranks(self, order: NDArray[np.intp]) -> NDArray[np.int32]:
         """1, 2, … for the rows of a stimulus that are present, as they come in ``order``."""
-        seen = np.cumsum(self.present[order], axis=0)
-        before = (seen - self.present[order])[self.starts]
+        present = self.present[order]
+        seen = np.cumsum(present, axis=0, dtype=np.int32)
+        seen -= (seen - present)[self.starts][self.stimulus]
         ranks = np.empty_like(seen)
-        ranks[order] = seen - before[self.stimulus]
+        ranks[order] = seen
         return ranks
 
     def mean_inverse(self) -> Array:
@@ -209,7 +223,7 @@ def _halves(cells: _Cells, seeds: NDArray[np.int64]) -> Iterator[NDArray[np.bool
         rng = np.random.default_rng(seed)
         ranks = cells.ranks(np.lexsort([rng.random(len(cells.values)), cells.stimulus]))
         half = (cells.counts + rng.integers(2, size=(cells.starts.size, 1))) // 2
-        yield ranks <= half[cells.stimulus]
+        yield cells.present & (ranks <= half[cells.stimulus])
 
 
 def _left_out(cells: _Cells) -> Iterator[NDArray[np.bool_]]:
@@ -217,7 +231,7 @@ def _left_out(cells: _Cells) -> Iterator[NDArray[np.bool_]]:
     ranks = cells.ranks(np.arange(len(cells.values)))
     repeats = np.maximum(cells.counts, 1)
     for k in range(np.bincount(cells.stimulus).max()):
-        yield ranks == (k % repeats + 1)[cells.stimulus]
+        yield cells.present & (ranks == (k % repeats + 1)[cells.stimulus])
 
 
 def _agreement(cells: _Cells, splits: Iterator[NDArray[np.bool_]]) -> tuple[Array, Array]:
@@ -226,13 +240,12 @@ def _agreement(cells: _Cells, splits: Iterator[NDArray[np.bool_]]) -> tuple[Arra
     Averages of a and b repeats correlate with r = s / sqrt((s + 1/a)(s + 1/b)), s the ratio of signal to noise;
     solved for s this is the Spearman-Brown formula for halves of any size.
     """
-    total, counts = cells.sum(cells.values), cells.counts
+    total = cells.sum(cells.present)
     results = []
     for part in splits:
-        chosen = cells.present * part
-        n_first = cells.sum(chosen)
-        n_second = counts - n_first
-        sum_first = cells.sum(cells.values * chosen)
+        n_first = cells.count(part)
+        n_second = cells.counts - n_first
+        sum_first = cells.sum(part)
         both = (n_first > 0) & (n_second > 0)
         share_first, share_second = 1 / np.maximum(n_first, 1), 1 / np.maximum(n_second, 1)
         r = _correlation(sum_first * share_first, (total - sum_first) * share_second, both)
@@ -247,7 +260,7 @@ def _components(cells: _Cells) -> tuple[Array, Array]:
     """Signal and noise variance of one presentation, from the variance between and within stimuli."""
     counts = cells.counts
     seen = counts > 0
-    means = cells.sum(cells.values) / np.maximum(counts, 1)
+    means = cells.sum(cells.present) / np.maximum(counts, 1)
     within = (cells.present * (cells.values - means[cells.stimulus]) ** 2).sum(axis=0)
     noise = within / np.maximum((counts - seen).sum(axis=0), 1)
     deviations = (means - _mean(means, seen)) ** 2
