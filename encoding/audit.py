@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .. import __version__
+from .crossvalidation import ModelRun
 from .splits import Splits, time_neighbours
 
 Array = NDArray[Any]
@@ -59,7 +60,7 @@ def audit_splits(rows: xr.DataArray, splits: Splits, labels: Array | None) -> di
 
 def provenance(
     estimator: Any,
-    models: dict[str, Array],
+    runs: dict[str, ModelRun],
     truth: Array,
     splits: Splits,
     random_state: int | None,
@@ -68,10 +69,10 @@ def provenance(
     """Hashes of data and splits, versions, seed, device and dtype, as a dictionary that fits into JSON."""
     return {
         "estimator": repr(estimator),
-        "features": {name: fingerprint(x) for name, x in models.items()},
+        "features": {name: run.fingerprint for name, run in runs.items()},
         "responses": fingerprint(truth),
         "folds": fingerprint(*(part for fold in splits.folds for part in fold)),
-        "dtype": {name: str(x.dtype) for name, x in models.items()},
+        "dtype": {name: run.dtype for name, run in runs.items()},
         "device": str(getattr(estimator, "device", "cpu")),
         "random_state": random_state,
         "seconds": round(seconds, 3),

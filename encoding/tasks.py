@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
@@ -19,9 +20,9 @@ Array = NDArray[Any]
 
 @dataclass
 class Task:
-    """Rows that belong together: features of each model, truth, and the labels of rows and units."""
+    """Rows that belong together: each model's array, truth, and the labels of rows and units."""
 
-    models: dict[str, Array]
+    models: dict[str, Any]
     truth: Array
     rows: xr.DataArray
     units: dict[str, tuple[str, Array]]
@@ -29,8 +30,25 @@ class Task:
     responses: xr.DataArray | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def features(self, name: str) -> Array:
+        """Values of one model, read now and not before, so that models need not fit into memory together.
 
-def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str) -> Task:
+        Raises
+        ------
+        ValueError
+            If a value is missing or infinite.
+        """
+        x = np.asarray(getattr(self.models[name], "values", self.models[name]))
+        if self.labels is None:
+            x = x.reshape(len(x), -1)
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise ValueError(
+                f"model {name!r} has {int((~np.isfinite(x)).sum())} missing or infinite features; remove or fill them."
+            )
+        return x
+
+
+def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str, by: str | None = None) -> Task:
     """Align the features of every model with the truth row by row, and refuse what cannot be fitted.
 
     Raises
@@ -41,6 +59,8 @@ def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str) -> Task:
     models = dict(X) if isinstance(X, Mapping) else {"model": X}
     if not models:
         raise ValueError("X holds no model; give at least one array of features.")
+    if by is not None:
+        models = {name: part for key, x in models.items() for name, part in _parts(x, by, key, len(models))}
     if isinstance(Y, str) or is_classifier(estimator):
         return _classification(models, Y)
     if all(isinstance(array, xr.DataArray) for array in (*models.values(), Y)):
@@ -57,7 +77,17 @@ def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str) -> Task:
         coords={"stimulus_id": ("presentation", np.arange(len(truth)))},
     )
     units = {"neuroid_id": ("unit", np.arange(truth.shape[1]))}
-    return _checked(Task({name: _features(x) for name, x in models.items()}, truth, rows, units))
+    return _checked(Task(models, truth, rows, units))
+
+
+def _parts(x: Any, by: str, key: str, n_models: int) -> Iterator[tuple[str, xr.DataArray]]:
+    """One array for each value of a label along the neuroids, named by the value."""
+    if not isinstance(x, xr.DataArray) or by not in x.coords or x.coords[by].dims != ("neuroid",):
+        raise ValueError(f"model {key!r} has no label {by!r} along 'neuroid' to make a model of each value.")
+    labels = x.coords[by].values
+    for value in pd.unique(labels):
+        name = str(value) if n_models == 1 else f"{key}: {value}"
+        yield name, x.isel(neuroid=np.flatnonzero(labels == value))
 
 
 def _classification(models: dict[str, Any], Y: Any) -> Task:
@@ -76,8 +106,7 @@ def _classification(models: dict[str, Any], Y: Any) -> Task:
         rows = xr.DataArray(np.zeros((len(labels), 1)), dims=("presentation", "neuroid"))
     if len(np.unique(labels)) < 2:
         raise ValueError("all rows have the same class label; a classifier needs at least two classes.")
-    values = {name: np.asarray(x.values if isinstance(x, xr.DataArray) else x) for name, x in models.items()}
-    return _checked(Task(values, labels, rows, {"neuroid_id": ("unit", np.array(["classifier"]))}, labels))
+    return _checked(Task(models, labels, rows, {"neuroid_id": ("unit", np.array(["classifier"]))}, labels))
 
 
 def _labelled_encoding(models: dict[str, xr.DataArray], Y: xr.DataArray, repeats: str) -> Task:
@@ -106,7 +135,7 @@ def _labelled_encoding(models: dict[str, xr.DataArray], Y: xr.DataArray, repeats
     truth = target.values.reshape(target.sizes[target.dims[0]], -1)
     return _checked(
         Task(
-            {n: _features(x) for n, x in aligned.items()},
+            aligned,
             truth,
             target,
             _unit_labels(target),
@@ -143,20 +172,11 @@ def _unit_labels(target: xr.DataArray) -> dict[str, tuple[str, Array]]:
     return units
 
 
-def _features(x: Any) -> Array:
-    values = np.asarray(x.values if isinstance(x, xr.DataArray) else x)
-    return values.reshape(len(values), -1)
-
-
 def _checked(task: Task) -> Task:
     for name, x in task.models.items():
         if len(x) != len(task.truth):
             raise ValueError(
                 f"model {name!r} has {len(x)} rows, Y has {len(task.truth)}; they must match row by row."
-            )
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise ValueError(
-                f"model {name!r} has {int((~np.isfinite(x)).sum())} missing or infinite features; remove or fill them."
             )
     if task.labels is None and task.truth.dtype.kind == "f":
         wrong = np.flatnonzero(~np.isfinite(task.truth).all(axis=0))

@@ -146,18 +146,17 @@ def average_repeats(array: xr.DataArray, on: str = "stimulus_id") -> xr.DataArra
                 out = out.drop_vars([name])
     if "stimulus_id" not in out.coords:
         out = out.assign_coords(stimulus_id=("presentation", out.coords[on].values))
+    out = out.assign_coords(n_repeats=("presentation", _repeats(array, codes, counts)))
+    if (counts == 1).all():  # nothing to average, so that a file stays unread
+        return out if array.dtype.kind == "f" else out.astype(np.result_type(array.dtype, np.float32))
     values = np.asarray(array.values, dtype=np.result_type(array.dtype, np.float32))
-    if (counts == 1).all():
-        return out.copy(data=values[first]).assign_coords(
-            n_repeats=("presentation", _repeats(array, codes, counts))
-        )
     present = ~np.isnan(values)
     total = np.zeros((len(unique), *values.shape[1:]), dtype=np.float64)
     n = np.zeros(total.shape, dtype=np.int64)
     np.add.at(total, codes, np.where(present, values, 0))
     np.add.at(n, codes, present)
     mean = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0).astype(values.dtype)
-    return out.copy(data=mean).assign_coords(n_repeats=("presentation", _repeats(array, codes, counts)))
+    return out.copy(data=mean)
 
 
 def _ids(array: xr.DataArray, on: str, which: str) -> NDArray[Any]:

@@ -238,7 +238,7 @@ def test_p_values_of_noise_are_uniform():
 def test_permutations_side_by_side_equal_one_at_a_time(monkeypatch):
     features, responses = linear_study(n_stimuli=30, noise=3.0)
     together = encoding.evaluate(encoding.RidgeCV(), features, responses, permutations=7)
-    monkeypatch.setattr("cerebridge.encoding.evaluation.STACKED_VALUES", 1)
+    monkeypatch.setattr("cerebridge.encoding.crossvalidation.STACKED_VALUES", 1)
     alone = encoding.evaluate(encoding.RidgeCV(), features, responses, permutations=7)
     np.testing.assert_array_equal(together.dataset["p"], alone.dataset["p"])
     assert together.audit["shuffle_control"] == pytest.approx(alone.audit["shuffle_control"])
@@ -318,6 +318,17 @@ def test_continuous_recordings_are_predicted_row_by_row():
     assert result.audit["split"] == "leave one run out"
     with pytest.raises(ValueError, match="has 79 time bins, the recording 80"):
         encoding.evaluate(Ridge(), bold.isel(time_bin=slice(1, None)), bold)
+
+
+def test_a_label_makes_the_models():
+    features, responses = linear_study()
+    two = features.assign_coords(layer=("neuroid", ["a"] * 3 + ["b"] * 3))
+    result = encoding.evaluate(Ridge(), two, responses, by="layer", control=False)
+    assert result.score.coords["model"].values.tolist() == ["a", "b"]
+    alone = encoding.evaluate(Ridge(), {"a": two[:, :3]}, responses, control=False)
+    np.testing.assert_array_equal(result.score.values[0], alone.score.values[0])
+    with pytest.raises(ValueError, match="no label 'depth'"):
+        encoding.evaluate(Ridge(), two, responses, by="depth")
 
 
 def unlabelled(array):
