@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -15,50 +16,51 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from . import netcdf
+from . import cells, files
 
 Region = tuple[slice, ...]
 
 
-class Source(Protocol):
-    """Values on disk that can be read in rectangles."""
+@dataclass(frozen=True)
+class Source(ABC):
+    """Values on disk that can be read in rectangles.
+
+    ``edges`` say along each axis where the stretches begin that lie together on disk.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    #: along each axis, where the stretches begin that lie together on disk
     edges: tuple[NDArray[np.int64], ...]
 
+    @abstractmethod
     def opened(self) -> AbstractContextManager[Callable[[Region], NDArray[Any]]]:
         """Give a function that reads one rectangle."""
 
 
 @dataclass(frozen=True)
-class FileSource:
+class FileSource(Source):
     """One variable of one file, opened anew for each read, so that no handle is ever left open."""
 
     path: Path
     spec: dict[str, Any]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    edges: tuple[NDArray[np.int64], ...]
     stamp: tuple[int, ...]
 
     @classmethod
     def of(cls, path: Path, spec: dict[str, Any]) -> FileSource:
         """The variable that ``spec`` describes in the manifest of ``path``."""
-        with netcdf.reading(path) as file:
+        with files.reading(path) as file:
             stored = file[spec["file_name"]]
             dtype = np.dtype(bool) if spec["kind"] == "bool" else stored.dtype
             edges = tuple(np.arange(0, *pair) for pair in zip(stored.shape, stored.chunks, strict=True))
-            return cls(path, spec, stored.shape, dtype, edges, stamp(path))
+            return cls(stored.shape, dtype, edges, path, spec, stamp(path))
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Region], NDArray[Any]]]:
         """Give a function that reads one rectangle."""
         check_stamp(self.path, self.stamp)
-        with netcdf.reading(self.path) as file:
+        with files.reading(self.path) as file:
             stored = file[self.spec["file_name"]]
-            yield lambda region: netcdf.decode(stored[region], self.spec)
+            yield lambda region: cells.decode(stored[region], self.spec)
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -72,7 +74,7 @@ def stamp(path: Path) -> tuple[int, ...]:
 def check_stamp(path: Path, expected: tuple[int, ...]) -> None:
     """Refuse to mix values of a new file with labels of the old one."""
     if stamp(path) != expected:
-        raise OSError(f"{path} was changed or removed after it had been loaded; load it again.")
+        raise files.StoreError(f"{path} was changed or removed after it had been loaded; load it again.")
 
 
 class LazyArray(BackendArray):
@@ -126,7 +128,12 @@ class _Axis:
     @classmethod
     def of(cls, index: Any, size: int, edges: NDArray[np.int64]) -> _Axis:
         if isinstance(index, slice):
-            positions = np.arange(size)[index]
+            start, stop, step = index.indices(size)
+            if step == 1:
+                return cls(
+                    np.empty(0, np.int64), [slice(start, max(start, stop))], [0, max(0, stop - start)], None
+                )
+            positions = np.arange(start, stop, step)
         else:
             positions = np.atleast_1d(np.asarray(index))
             positions = np.where(positions < 0, positions + size, positions)
@@ -145,8 +152,8 @@ class _Axis:
 
     def within(self, number: int) -> NDArray[np.int64] | None:
         """Positions inside run ``number``; nothing if it is wanted as a whole."""
-        run, part = self.runs[number], self.wanted[self.starts[number] : self.starts[number + 1]]
-        return None if run.stop - run.start == len(part) else part - run.start
+        run, part = self.runs[number], slice(self.starts[number], self.starts[number + 1])
+        return None if run.stop - run.start == part.stop - part.start else self.wanted[part] - run.start
 
 
 def axes_taken(values: NDArray[Any], indices: list[NDArray[np.int64] | None]) -> NDArray[Any]:
@@ -157,7 +164,7 @@ def axes_taken(values: NDArray[Any], indices: list[NDArray[np.int64] | None]) ->
     return values
 
 
-def variable(dims: tuple[str, ...], source: Source, attrs: dict[str, Any]) -> xr.Variable:
+def variable(dims: Sequence[str], source: Source, attrs: dict[str, Any]) -> xr.Variable:
     """An xarray variable that reads on demand, remembers what it has read, and never writes back."""
-    lazy = indexing.LazilyIndexedArray(LazyArray(source))
-    return xr.Variable(dims, indexing.CopyOnWriteArray(indexing.MemoryCachedArray(lazy)), attrs)
+    cached = indexing.MemoryCachedArray(indexing.LazilyIndexedArray(LazyArray(source)))
+    return xr.Variable(dims, indexing.CopyOnWriteArray(cast(Any, cached)), attrs)

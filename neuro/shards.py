@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,19 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from . import lazy, netcdf
+from . import files, lazy, netcdf
 from .assembly import Table, assemble, validate
 
 INDEX, META = "index.nc", "meta.json"
 #: rows of small layers share a chunk of about this size
 ROW_CHUNK_BYTES = 256 << 10
+#: what the axes of one row mean, by their number
+AXES = {
+    1: ["channel"],
+    2: ["token", "channel"],
+    3: ["channel", "row", "column"],
+    4: ["channel", "frame", "row", "column"],
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class ShardWriter:
         for part in self.folder.glob("*.part"):
             part.unlink()
         self._shards: dict[int, tuple[str, int]] = {}
+        self._have = np.zeros(n_rows, dtype=bool)
         self._layers: list[Layer] | None = None
         for path in sorted(self.folder.glob("shard-*.h5")):
             self._adopt(path)
@@ -94,7 +101,7 @@ class ShardWriter:
     @property
     def done(self) -> set[int]:
         """Rows that are complete and checked."""
-        return {row for start, (_, rows) in self._shards.items() for row in range(start, start + rows)}
+        return set(np.flatnonzero(self._have).tolist())
 
     def write(self, start: int, values: Mapping[str, NDArray[Any]]) -> None:
         """Store rows ``start``, ``start + 1``, … of every layer.
@@ -117,22 +124,25 @@ class ShardWriter:
         self._check(start, layers, {name: len(array) for name, array in values.items()})
         rows = len(next(iter(values.values())))
         path = self.folder / f"shard-{start:06d}.h5"
-        manifest = json.dumps({"start": start, "rows": rows, "layers": [vars(layer) for layer in layers]})
-        with netcdf.aside(path) as part, h5py.File(part, "w", libver=netcdf.LIBVER) as file:
+        with (
+            files.aside(path) as part,
+            files.Sink(part) as sink,
+            h5py.File(sink, "w", libver=netcdf.LIBVER) as file,
+        ):
             for number, array in enumerate(values.values()):
                 flat = np.ascontiguousarray(array).reshape(rows, -1)
                 together = min(rows, max(1, ROW_CHUNK_BYTES // max(1, flat[0].nbytes)))
                 file.create_dataset(
                     f"{number:03d}", data=flat, chunks=(together, flat.shape[1]), fletcher32=True
                 )
-            file.attrs[netcdf.MANIFEST] = manifest
-            file.attrs[netcdf.CHECKSUM] = zlib.crc32(manifest.encode())
-        self._shards[start], self._layers = (path.name, rows), layers
+            entry = {"start": start, "rows": rows, "layers": [vars(layer) for layer in layers]}
+            netcdf.write_manifest(file.attrs, entry)
+        self._count(path, start, rows, layers)
 
     def close(
         self,
         presentation: Table,
-        neuroid: Mapping[str, Table] | None = None,
+        neuroid: Table | None = None,
         *,
         modality: str = "activation",
         units: str = "a.u.",
@@ -145,29 +155,25 @@ class ShardWriter:
         presentation
             One row a presentation, with ``stimulus_id``.
         neuroid
-            For any layer further columns, one row a feature in C order; without, ``channel, row, column`` or
-            ``token, channel`` follow from the shape. ``neuroid_id`` and ``layer`` are added.
+            One row a feature, the layers below each other, each in C order; without, the one of
+            :func:`label_features`.
 
         Raises
         ------
         ValueError
             If rows are missing, or a table does not fit.
         """
-        missing = sorted(set(range(self.n_rows)) - self.done)
-        if missing or self._layers is None:
+        missing = np.flatnonzero(~self._have)
+        if missing.size or self._layers is None:
             raise ValueError(
-                f"{len(missing)} of {self.n_rows} rows were not written (the first is row {missing[0]}); write them "
+                f"{missing.size} of {self.n_rows} rows were not written (the first is row {missing[0]}); write them "
                 "before the folder is closed."
             )
-        tables = neuroid or {}
-        columns = pd.concat(
-            [_features(layer, tables.get(layer.name)) for layer in self._layers], ignore_index=True
-        )
         dtype = np.result_type(*(layer.dtype for layer in self._layers))
         labelled = assemble(
-            np.broadcast_to(np.zeros((), dtype), (self.n_rows, len(columns))),
+            np.broadcast_to(np.zeros((), dtype), (self.n_rows, sum(layer.size for layer in self._layers))),
             presentation=presentation,
-            neuroid=columns,
+            neuroid=label_features(self._layers) if neuroid is None else neuroid,
             modality=modality,
             units=units,
             provenance=provenance,
@@ -195,13 +201,10 @@ class ShardWriter:
                 raise ValueError(
                     f"{self.folder} holds shards but no {META} that says of what; use another folder."
                 )
-            with netcdf.aside(path) as part:
+            with files.aside(path) as part:
                 part.write_text(json.dumps(meta, indent=1), encoding="utf-8")
             return
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise OSError(f"{path} is damaged; use another folder or delete this one.") from error
+        known = _read_meta(path)
         for key in dict.fromkeys([*known, *meta]):
             if known.get(key) != meta.get(key):
                 was, now = _short(known.get(key)), _short(meta.get(key))
@@ -212,32 +215,42 @@ class ShardWriter:
     def _adopt(self, path: Path) -> None:
         """Count a shard that an earlier run left, if it is whole."""
         try:
-            with netcdf.reading(path) as file:
-                manifest = _shard_manifest(path, file)
+            with files.reading(path) as file:
+                manifest = netcdf.read_manifest(path, file)
                 for stored in file.values():
                     stored[()]
         except OSError as error:
-            warnings.warn(f"{error} Its rows are computed again.", stacklevel=4)
+            warnings.warn(f"{error} Its rows are computed again.", stacklevel=3)
             return
         layers = [_layer(entry) for entry in manifest["layers"]]
         self._check(
             manifest["start"], layers, dict.fromkeys([layer.name for layer in layers], manifest["rows"])
         )
-        self._shards[manifest["start"]], self._layers = (path.name, manifest["rows"]), layers
+        self._count(path, manifest["start"], manifest["rows"], layers)
+
+    def _count(self, path: Path, start: int, rows: int, layers: list[Layer]) -> None:
+        self._shards[start] = (path.name, rows)
+        self._have[start : start + rows] = True
+        self._layers = layers
 
     def _check(self, start: int, layers: list[Layer], lengths: dict[str, int]) -> None:
         if not layers or len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise ValueError(
                 f"the layers have {lengths or 'no'} rows; give every layer the same number, at least one."
             )
+        empty = next((layer.name for layer in layers if layer.size == 0), None)
+        if empty is not None:
+            raise ValueError(f"the layer {empty!r} has no features; leave it out.")
         rows = next(iter(lengths.values()))
         if start < 0 or start + rows > self.n_rows:
             raise ValueError(
                 f"rows {start} to {start + rows - 1} are outside of the {self.n_rows} that were announced."
             )
-        there = sorted(self.done.intersection(range(start, start + rows)))
-        if there:
-            raise ValueError(f"row {there[0]} is already stored; write only rows that are not in done.")
+        there = np.flatnonzero(self._have[start : start + rows])
+        if there.size:
+            raise ValueError(
+                f"row {start + int(there[0])} is already stored; write only rows that are not in done."
+            )
         if self._layers is not None and layers != self._layers:
             was, now = next(
                 ((a, b) for a, b in zip(self._layers, layers, strict=False) if a != b), ("fewer", "more")
@@ -248,13 +261,10 @@ class ShardWriter:
 
 
 @dataclass(frozen=True)
-class ShardSource:
+class ShardSource(lazy.Source):
     """All shards of a folder as one matrix, layers side by side."""
 
     folder: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    edges: tuple[NDArray[np.int64], ...]
     shards: list[tuple[int, str, int]]
     layers: list[Layer]
 
@@ -292,17 +302,42 @@ class ShardSource:
         start, name, rows = self.shards[number]
         path = self.folder / name
         try:
-            with netcdf.reading(path) as file:
-                manifest = _shard_manifest(path, file)
+            with files.reading(path) as file:
+                manifest = netcdf.read_manifest(path, file)
                 if (manifest["start"], manifest["rows"]) != (start, rows) or [
                     _layer(entry) for entry in manifest["layers"]
                 ] != self.layers:
-                    raise OSError(f"{path} is not the shard that the index of its folder names.")
+                    raise files.StoreError(f"{path} is not the shard that the index of its folder names.")
                 yield file
         except OSError as error:
-            raise OSError(
-                f"{error} Delete that file and run the extraction again: only its rows are computed."
+            raise files.StoreError(
+                f"{error} Run the extraction again: only the rows of that file are computed."
             ) from error
+
+
+def label_features(layers: Sequence[Layer]) -> pd.DataFrame:
+    """The neuroid table of layers side by side, each flattened in C order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``neuroid_id`` (``"layer/000000"``, …), ``layer``, and where a feature lies: ``channel``, ``row``,
+        ``column`` in feature maps, ``token``, ``channel`` in sequences; NaN where a layer has no such place.
+
+    Examples
+    --------
+    >>> from cerebridge.neuro.shards import Layer, label_features
+    >>> label_features([Layer("fc", (2,), "<f4")])["neuroid_id"].tolist()
+    ['fc/000000', 'fc/000001']
+    """
+    tables = []
+    for layer in layers:
+        ids = [f"{layer.name}/{feature:06d}" for feature in range(layer.size)]
+        places = np.indices(layer.shape).reshape(len(layer.shape), -1)
+        names = AXES.get(len(layer.shape), [f"axis_{axis}" for axis in range(len(layer.shape))])
+        table = {"neuroid_id": ids, "layer": layer.name, **dict(zip(names, places, strict=True))}
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True)
 
 
 def load_shards(folder: Path) -> xr.DataArray:
@@ -316,8 +351,8 @@ def load_shards(folder: Path) -> xr.DataArray:
     if not (folder / INDEX).exists():
         if not (folder / META).exists():
             raise FileNotFoundError(f"{folder} is a folder without {INDEX}; it holds no extraction.")
-        n_rows = json.loads((folder / META).read_text(encoding="utf-8"))["n_rows"]
-        raise OSError(
+        n_rows = _read_meta(folder / META)["n_rows"]
+        raise files.StoreError(
             f"{folder} holds an unfinished extraction of {n_rows} rows; run the same extraction again with this folder "
             "as its store, and it goes on where it stopped."
         )
@@ -338,35 +373,16 @@ def load_shards(folder: Path) -> xr.DataArray:
     return validate(labels.assign({"values": values})["values"].rename(None))
 
 
-def _shard_manifest(path: Path, file: h5py.File) -> dict[str, Any]:
-    text = file.attrs[netcdf.MANIFEST]
-    if zlib.crc32(text.encode()) != file.attrs[netcdf.CHECKSUM]:
-        raise OSError(f"{path} is damaged (its description does not match its checksum).")
-    manifest: dict[str, Any] = json.loads(text)
-    return manifest
-
-
 def _layer(entry: Mapping[str, Any]) -> Layer:
     return Layer(entry["name"], tuple(entry["shape"]), entry["dtype"])
 
 
-def _features(layer: Layer, table: Table | None) -> pd.DataFrame:
-    names = {3: ("channel", "row", "column"), 2: ("token", "channel")}.get(len(layer.shape), ())
-    if table is None:
-        table = (
-            dict(zip(names, np.indices(layer.shape).reshape(len(layer.shape), -1), strict=True))
-            if names
-            else {}
-        )
-    columns = pd.DataFrame(table, index=None if len(table) else range(layer.size))
-    if len(columns) != layer.size:
-        raise ValueError(
-            f"the table of layer {layer.name!r} has {len(columns)} rows, but it has {layer.size} features."
-        )
-    columns = columns.reset_index(drop=True)
-    columns.insert(0, "neuroid_id", [f"{layer.name}/{feature:06d}" for feature in range(layer.size)])
-    columns.insert(1, "layer", layer.name)
-    return columns
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise files.StoreError(f"{path} is damaged; use another folder or delete this one.") from error
+    return meta
 
 
 def _touched(starts: NDArray[np.int64], wanted: slice) -> range:

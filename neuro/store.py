@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from . import lazy, netcdf
+from . import cells, files, lazy, netcdf
 from .assembly import validate
 from .shards import ShardWriter, load_shards
 
@@ -52,7 +52,7 @@ def save(path: str | Path, array: xr.DataArray) -> None:
     while name in array.coords or name in array.dims:
         name += "_"
     dataset = xr.Dataset({name: array.variable}, coords=array.coords)
-    netcdf.write(Path(path), dataset, {"holds": "array", "name": netcdf.plain(array.name)}, lazy=name)
+    netcdf.write(Path(path), dataset, {"holds": "array", "name": cells.plain(array.name)}, lazy=name)
 
 
 def load(path: str | Path) -> xr.DataArray:
@@ -88,11 +88,13 @@ def load(path: str | Path) -> xr.DataArray:
         return load_shards(path)
     dataset, manifest = netcdf.read(path)
     if manifest["holds"] != "array":
-        raise OSError(f"{path} holds a {manifest['holds']}, no labelled array; open it with what wrote it.")
+        raise files.StoreError(
+            f"{path} holds a {manifest['holds']}, no labelled array; open it with what wrote it."
+        )
     spec = manifest["lazy"]
-    values = lazy.variable(spec["dims"], lazy.FileSource.of(path, spec), netcdf.restored(spec["attrs"]))
+    values = lazy.variable(spec["dims"], lazy.FileSource.of(path, spec), cells.restored(spec["attrs"]))
     array = dataset.assign({spec["name"]: values})[spec["name"]]
-    return validate(array.rename(netcdf.restored(manifest["name"])))
+    return validate(array.rename(cells.restored(manifest["name"])))
 
 
 def save_dataset(path: str | Path, dataset: xr.Dataset) -> None:
@@ -140,7 +142,7 @@ def load_dataset(path: str | Path) -> xr.Dataset:
     """
     dataset, manifest = netcdf.read(Path(path))
     if manifest["holds"] != "dataset":
-        raise OSError(f"{path} holds an {manifest['holds']}, no results; open it with neuro.load.")
+        raise files.StoreError(f"{path} holds an {manifest['holds']}, no results; open it with neuro.load.")
     return dataset
 
 
