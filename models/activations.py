@@ -181,7 +181,9 @@ class _Extraction:
                 raise ValueError(
                     f"pool= does not leave one row a stimulus of the layer {layer!r}; keep the first axis."
                 )
-            shapes[layer] = tuple(reduced.shape[1:])
+            if not reduced.numel():
+                raise ValueError(f"the layer {layer!r} has no features; leave it out.")
+            shapes[layer] = tuple(reduced.shape[1:]) or (1,)
 
         try:
             self.taps.check(inputs)
@@ -213,6 +215,8 @@ class _Extraction:
 
     def _keep(self, places: dict[str, Tensor], layer: str, output: Tensor) -> None:
         reduced = self.reduce(output)
+        if reduced.ndim == 1:
+            reduced = reduced[:, None]
         if reduced.shape != places[layer].shape:
             raise ValueError(
                 f"the layer {layer!r} gives the shape {tuple(reduced.shape)} where the first stimulus led to "

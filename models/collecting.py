@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..neuro.assembly import Table, assemble
-from .labels import join_units, label_units
+from ..neuro.layers import Layer, label_features
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -74,11 +74,11 @@ class MemoryWriter:
 
     def array(self, presentation: Table, provenance: str) -> xr.DataArray:
         """Label what was collected."""
-        units = join_units([label_units(layer, shape) for layer, shape in self.shapes.items()])
+        layers = [Layer(name, shape, self._values.dtype.str) for name, shape in self.shapes.items()]
         return assemble(
             self._values,
             presentation=presentation,
-            neuroid=units,
+            neuroid=label_features(layers),
             modality="activation",
             units="a.u.",
             provenance=provenance,

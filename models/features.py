@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ..neuro.assembly import assemble
-from .labels import label_units
+from ..neuro.layers import Layer, label_features
 from .preprocessing import Resample, resize
 from .stimuli import StimulusSet
 
@@ -53,7 +53,7 @@ def pixels(stimuli: StimulusSet, size: int = 32, resample: Resample = "bicubic")
     return assemble(
         values.reshape(len(stimuli), -1),
         presentation=stimuli.table,
-        neuroid=label_units("pixels", (3, size, size)),
+        neuroid=label_features([Layer("pixels", (3, size, size), "<f4")]),
         modality="activation",
         units="a.u.",
         provenance=json.dumps(
