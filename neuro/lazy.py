@@ -46,13 +46,13 @@ class FileSource(Source):
     stamp: tuple[int, ...]
 
     @classmethod
-    def of(cls, path: Path, spec: dict[str, Any]) -> FileSource:
-        """The variable that ``spec`` describes in the manifest of ``path``."""
+    def of(cls, path: Path, spec: dict[str, Any], state: tuple[int, ...]) -> FileSource:
+        """The variable that ``spec`` describes in the manifest of ``path``, which was read in this state."""
         with files.reading(path) as file:
             stored = file[spec["file_name"]]
             dtype = np.dtype(bool) if spec["kind"] == "bool" else stored.dtype
             edges = tuple(np.arange(0, *pair) for pair in zip(stored.shape, stored.chunks, strict=True))
-            return cls(stored.shape, dtype, edges, path, spec, stamp(path))
+            return cls(stored.shape, dtype, edges, path, spec, state)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Region], NDArray[Any]]]:
@@ -137,6 +137,8 @@ class _Axis:
         else:
             positions = np.atleast_1d(np.asarray(index))
             positions = np.where(positions < 0, positions + size, positions)
+            if ((positions < 0) | (positions >= size)).any():
+                raise IndexError(f"the positions {index} reach beyond an axis of length {size}.")
         if positions.size == 0:
             return cls(positions, [slice(0, 0)], [0, 0], None)
         if (np.diff(positions) > 0).all():

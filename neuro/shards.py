@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,37 +13,16 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from . import files, lazy, netcdf
 from .assembly import Table, assemble, validate
+from .layers import Layer, label_features
 
 INDEX, META = "index.nc", "meta.json"
 #: rows of small layers share a chunk of about this size
 ROW_CHUNK_BYTES = 256 << 10
-#: what the axes of one row mean, by their number
-AXES = {
-    1: ["channel"],
-    2: ["token", "channel"],
-    3: ["channel", "row", "column"],
-    4: ["channel", "frame", "row", "column"],
-}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a shard: rows of this shape and type."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def size(self) -> int:
-        """Features of one row."""
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 class ShardWriter:
@@ -156,7 +135,7 @@ class ShardWriter:
             One row a presentation, with ``stimulus_id``.
         neuroid
             One row a feature, the layers below each other, each in C order; without, the one of
-            :func:`label_features`.
+            :func:`cerebridge.neuro.layers.label_features`.
 
         Raises
         ------
@@ -222,7 +201,7 @@ class ShardWriter:
         except OSError as error:
             warnings.warn(f"{error} Its rows are computed again.", stacklevel=3)
             return
-        layers = [_layer(entry) for entry in manifest["layers"]]
+        layers = [Layer.restored(entry) for entry in manifest["layers"]]
         self._check(
             manifest["start"], layers, dict.fromkeys([layer.name for layer in layers], manifest["rows"])
         )
@@ -305,7 +284,7 @@ class ShardSource(lazy.Source):
             with files.reading(path) as file:
                 manifest = netcdf.read_manifest(path, file)
                 if (manifest["start"], manifest["rows"]) != (start, rows) or [
-                    _layer(entry) for entry in manifest["layers"]
+                    Layer.restored(entry) for entry in manifest["layers"]
                 ] != self.layers:
                     raise files.StoreError(f"{path} is not the shard that the index of its folder names.")
                 yield file
@@ -313,31 +292,6 @@ class ShardSource(lazy.Source):
             raise files.StoreError(
                 f"{error} Run the extraction again: only the rows of that file are computed."
             ) from error
-
-
-def label_features(layers: Sequence[Layer]) -> pd.DataFrame:
-    """The neuroid table of layers side by side, each flattened in C order.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``neuroid_id`` (``"layer/000000"``, …), ``layer``, and where a feature lies: ``channel``, ``row``,
-        ``column`` in feature maps, ``token``, ``channel`` in sequences; NaN where a layer has no such place.
-
-    Examples
-    --------
-    >>> from cerebridge.neuro.shards import Layer, label_features
-    >>> label_features([Layer("fc", (2,), "<f4")])["neuroid_id"].tolist()
-    ['fc/000000', 'fc/000001']
-    """
-    tables = []
-    for layer in layers:
-        ids = [f"{layer.name}/{feature:06d}" for feature in range(layer.size)]
-        places = np.indices(layer.shape).reshape(len(layer.shape), -1)
-        names = AXES.get(len(layer.shape), [f"axis_{axis}" for axis in range(len(layer.shape))])
-        table = {"neuroid_id": ids, "layer": layer.name, **dict(zip(names, places, strict=True))}
-        tables.append(pd.DataFrame(table))
-    return pd.concat(tables, ignore_index=True)
 
 
 def load_shards(folder: Path) -> xr.DataArray:
@@ -357,7 +311,7 @@ def load_shards(folder: Path) -> xr.DataArray:
             "as its store, and it goes on where it stopped."
         )
     labels, manifest = netcdf.read(folder / INDEX)
-    layers = [_layer(entry) for entry in manifest["layers"]]
+    layers = [Layer.restored(entry) for entry in manifest["layers"]]
     shards = [(start, name, rows) for start, name, rows in manifest["shards"]]
     columns = np.cumsum([0, *(layer.size for layer in layers)])
     n_rows = sum(rows for _, _, rows in shards)
@@ -371,10 +325,6 @@ def load_shards(folder: Path) -> xr.DataArray:
     )
     values = lazy.variable(["presentation", "neuroid"], source, labels.attrs)
     return validate(labels.assign({"values": values})["values"].rename(None))
-
-
-def _layer(entry: Mapping[str, Any]) -> Layer:
-    return Layer(entry["name"], tuple(entry["shape"]), entry["dtype"])
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

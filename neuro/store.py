@@ -86,13 +86,14 @@ def load(path: str | Path) -> xr.DataArray:
     path = Path(path)
     if path.is_dir():
         return load_shards(path)
+    state = lazy.stamp(path)
     dataset, manifest = netcdf.read(path)
     if manifest["holds"] != "array":
         raise files.StoreError(
             f"{path} holds a {manifest['holds']}, no labelled array; open it with what wrote it."
         )
     spec = manifest["lazy"]
-    values = lazy.variable(spec["dims"], lazy.FileSource.of(path, spec), cells.restored(spec["attrs"]))
+    values = lazy.variable(spec["dims"], lazy.FileSource.of(path, spec, state), cells.restored(spec["attrs"]))
     array = dataset.assign({spec["name"]: values})[spec["name"]]
     return validate(array.rename(cells.restored(manifest["name"])))
 
