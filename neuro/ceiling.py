@@ -164,7 +164,7 @@ class _Cells:
         if infinite.any():
             unit = np.flatnonzero(infinite)[0] // chunk.sizes.get("time_bin", 1)
             raise ValueError(
-                f"neuroid {chunk.coords['neuroid_id'].values[unit]!r} has infinite values; set them to NaN, "
+                f"neuroid {chunk.coords['neuroid_id'].values.tolist()[unit]!r} has infinite values; set them to NaN, "
                 "which is missing."
             )
         present = ~np.isnan(values)

@@ -120,7 +120,7 @@ def _labelled(features: Any, region: str) -> xr.DataArray:
     ids = pd.Series(features.coords["stimulus_id"].values)
     if ids.duplicated().any():
         raise ValueError(
-            f"the features of {region!r} name the stimulus {ids[ids.duplicated()].iloc[0]!r} twice; "
+            f"the features of {region!r} name the stimulus {ids[ids.duplicated()].tolist()[0]!r} twice; "
             "average them first (neuro.average_repeats)."
         )
     if len(ids) < 2:
@@ -128,6 +128,6 @@ def _labelled(features: Any, region: str) -> xr.DataArray:
     wrong = ~np.isfinite(features.values).all(axis=1)
     if wrong.any():
         raise ValueError(
-            f"the features of {region!r} are not finite for the stimulus {ids[wrong].iloc[0]!r}; leave it out."
+            f"the features of {region!r} are not finite for the stimulus {ids[wrong].tolist()[0]!r}; leave it out."
         )
     return features
