@@ -58,21 +58,28 @@ def sphere(
         model = mne.make_sphere_model("auto", "auto", info, verbose=False)
     else:
         model = mne.make_sphere_model((0.0, 0.0, 0.0), None, verbose=False)
-    azimuth = np.deg2rad(-90 + TURN * np.linspace(0, 1, n_regions))
-    centre = np.stack([np.cos(azimuth), np.sin(azimuth), np.full(n_regions, 0.4)], axis=1)
-    outward = _unit(centre[:, None] + SCATTER * rng.standard_normal((n_regions, n_dipoles, 3))).reshape(-1, 3)
-    # a sphere shows a magnetometer nothing of radial dipoles
-    along = _unit(np.cross(outward, rng.standard_normal(outward.shape)))
-    dipoles = {"rr": model["r0"] + DEPTH * outward, "nn": along}
-    source = mne.setup_volume_source_space(pos=dipoles, verbose=False)
+    outward, along = dipoles(n_regions, n_dipoles, rng)
+    places = {"rr": model["r0"] + DEPTH * outward, "nn": along}
+    source = mne.setup_volume_source_space(pos=places, verbose=False)
     forward = mne.make_forward_solution(
         info, None, source, model, meg=modality == "meg", eeg=modality == "eeg", mindist=0, verbose=False
     )
     free = forward["sol"]["data"].reshape(n_sensors, n_regions * n_dipoles, 3)
     gain = np.einsum("sdk,dk->sd", free, along).reshape(n_sensors, n_regions, n_dipoles)
-    places = np.array([channel["loc"][:3] for channel in info["chs"]]) * 1000
+    millimetres = np.array([channel["loc"][:3] for channel in info["chs"]]) * 1000
     neuroid = {"neuroid_id": info["ch_names"], "channel_type": "eeg" if modality == "eeg" else "mag"}
-    return gain.transpose(1, 0, 2), neuroid | dict(zip("xyz", places.T, strict=True))
+    return gain.transpose(1, 0, 2), neuroid | dict(zip("xyz", millimetres.T, strict=True))
+
+
+def dipoles(
+    n_regions: int, n_dipoles: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Directions of dipoles from the sphere's centre, and of their moments, region after region: unit vectors."""
+    azimuth = np.deg2rad(-90 + TURN * np.linspace(0, 1, n_regions))
+    centre = np.stack([np.cos(azimuth), np.sin(azimuth), np.full(n_regions, 0.4)], axis=1)
+    outward = _unit(centre[:, None] + SCATTER * rng.standard_normal((n_regions, n_dipoles, 3))).reshape(-1, 3)
+    # tangential, because a sphere shows a magnetometer nothing of radial dipoles
+    return outward, _unit(np.cross(outward, rng.standard_normal(outward.shape)))
 
 
 def _sensors(modality: str, n_sensors: int) -> Any:
