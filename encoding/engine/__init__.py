@@ -1,0 +1,1 @@
+"""The mathematics: functions on torch tensors that know no labels."""

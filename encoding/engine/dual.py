@@ -1,0 +1,167 @@
+"""Cross-validated ridge for more features than samples, from one decomposition for all folds.
+
+Held-out residuals of every split follow from the hat matrix ``H`` of the fit to all samples: without the block
+``k`` they are ``(I - H_kk)^-1 ((I - H) Y)_k``. This is exact for ridge with an unpenalised intercept, where the
+training set is everything outside the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from .moments import Split, centre, take
+from .primal import Fitted, Primal
+from .scoring import Scoring, pearsonr, r2
+from .spectral import choose, inverse_filters, is_rough, spectrum
+
+#: numbers in the block of features that is converted or centred at once
+BLOCK = 2**23
+
+
+class Dual:
+    """Ridge of ``X`` for any block of targets, prepared once.
+
+    Parameters
+    ----------
+    X
+        Features, ``(samples, features)``.
+    splits
+        Every training set is the complement of its held-out set.
+    alphas
+        Penalties, ``(alphas,)``, float64.
+    scoring
+        What the penalty of each target is chosen by.
+    fit_intercept
+        Whether every fit has an unpenalised intercept.
+
+    Attributes
+    ----------
+    is_rough
+        Whether rounding of the kernel is too large for the smallest penalty; then use :class:`Rotated`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.dual import Dual
+    >>> from cerebridge.encoding.engine.moments import Split
+    >>> X = torch.arange(8.0)[:, None]
+    >>> splits = [Split(torch.arange(4, 8), torch.arange(4)), Split(torch.arange(4), torch.arange(4, 8))]
+    >>> alphas = torch.tensor([0.01, 100.0], dtype=torch.float64)
+    >>> Dual(X, splits, alphas, "r2", True).fit(2 * X + 1).chosen
+    tensor([0])
+    """
+
+    def __init__(
+        self,
+        X: torch.Tensor,
+        splits: Sequence[Split],
+        alphas: torch.Tensor,
+        scoring: Scoring,
+        fit_intercept: bool,
+    ) -> None:
+        self.X, self.splits, self.alphas = X, splits, alphas
+        self.scoring, self.fit_intercept = scoring, fit_intercept
+        kernel = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
+        for block, _ in self._blocks():
+            kernel.addmm_(block.double(), block.T.double())
+        values, vectors = spectrum(contrast(contrast(kernel).T) if fit_intercept else kernel)
+        self.values, self.vectors = values, expand(vectors) if fit_intercept else vectors
+        self.is_rough = is_rough(values, float(alphas.min()))
+
+    def fit(self, Y: torch.Tensor) -> Fitted:
+        """Choose a penalty for every column of ``Y``, ``(samples, targets)``, and fit it to all samples."""
+        Y, mean = centre(Y) if self.fit_intercept else (Y, torch.zeros_like(Y[0]))
+        vectors = self.vectors.to(Y.dtype)
+        z = Y.T @ vectors
+        score = {"r2": r2, "pearsonr": pearsonr}[self.scoring]
+        scores = []
+        for split in self.splits:
+            truth = take(Y, split.test)
+            predictions = (predictor.to(Y.dtype) @ z.T for predictor in self._leave_out(split.test))
+            scores.append(torch.stack([score(truth, prediction) for prediction in predictions], 1))
+        mean_scores = torch.stack(scores).nanmean(0)
+        chosen = choose(mean_scores, self.alphas)
+        inverse = inverse_filters(self.values, self.alphas).to(Y.dtype)
+        weights = (z * inverse[chosen]) @ vectors.T
+        coef = Y.new_empty(len(weights), self.X.shape[1])
+        intercept = mean
+        start = 0
+        for block, block_mean in self._blocks():
+            coef[:, start : start + len(block_mean)] = part = weights @ block
+            intercept = intercept - part @ block_mean
+            start += len(block_mean)
+        return Fitted(mean_scores, chosen, coef, intercept)
+
+    def _leave_out(self, test: torch.Tensor) -> Iterator[torch.Tensor]:
+        """For each penalty, what turns targets in the eigenbasis into predictions of the held-out samples."""
+        vectors, alphas = take(self.vectors, test), self.alphas
+        if self.scoring == "pearsonr":
+            # larger penalties predict the same shape, and would lose it in the rounding of residuals
+            alphas = alphas.clamp(max=float(self.values[-1]) * torch.finfo(torch.float64).eps ** -0.5)
+        for alpha in alphas:
+            left = vectors * (alpha / (self.values + alpha))
+            predictor = vectors - torch.linalg.solve(left @ vectors.T, left)
+            yield predictor if self.scoring == "r2" else predictor - predictor.mean(0)
+
+    def _blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Blocks of features as the fit sees them, and the means that were taken off."""
+        for block in self.X.split(max(1, BLOCK // len(self.X)), dim=1):
+            yield centre(block) if self.fit_intercept else (block, torch.zeros_like(block[0]))
+
+
+class Rotated:
+    """Ridge for more features than samples where :class:`Dual` does not hold.
+
+    The features are rotated to at most as many directions as there are samples, by a singular value decomposition
+    that loses nothing; then :class:`~cerebridge.encoding.engine.primal.Primal` fits every training set by itself.
+    Parameters and ``fit`` are the same.
+    """
+
+    def __init__(
+        self,
+        X: torch.Tensor,
+        splits: Sequence[Split],
+        alphas: torch.Tensor,
+        scoring: Scoring,
+        fit_intercept: bool,
+    ) -> None:
+        rows, self.mean = centre(X) if fit_intercept else (X, torch.zeros_like(X[0]))
+        left, singular, right = torch.linalg.svd(rows.double(), full_matrices=False)
+        self.primal = Primal((left * singular).to(X.dtype), splits, alphas, scoring, fit_intercept)
+        self.right = right.to(X.dtype)
+
+    def fit(self, Y: torch.Tensor) -> Fitted:
+        """Choose a penalty for every column of ``Y``, ``(samples, targets)``, and fit it to all samples."""
+        rotated = self.primal.fit(Y)
+        coef = rotated.coef @ self.right
+        return rotated._replace(coef=coef, intercept=rotated.intercept - coef @ self.mean)
+
+
+def contrast(rows: torch.Tensor) -> torch.Tensor:
+    """Orthonormal contrasts of the rows of a matrix: one row less, and nothing lost but their mean.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.dual import contrast
+    >>> contrast(torch.ones(4, 1)).abs().max().item() < 1e-6
+    True
+    """
+    reflector, scale = _reflector(rows, len(rows))
+    return rows[1:] - torch.outer(reflector[1:], scale * (reflector @ rows))
+
+
+def expand(contrasts: torch.Tensor) -> torch.Tensor:
+    """The transpose of :func:`contrast`: rows that sum to zero and have these contrasts."""
+    rows = torch.nn.functional.pad(contrasts, (0, 0, 1, 0))
+    reflector, scale = _reflector(rows, len(rows))
+    return rows - torch.outer(reflector, scale * (reflector @ rows))
+
+
+def _reflector(like: torch.Tensor, n: int) -> tuple[torch.Tensor, float]:
+    """The Householder reflection that takes the constant vector to the first axis."""
+    reflector = torch.full((n,), n**-0.5, dtype=like.dtype, device=like.device)
+    reflector[0] += 1
+    return reflector, 1 / (1 + n**-0.5)
