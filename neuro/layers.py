@@ -55,7 +55,7 @@ def label_features(layers: Sequence[Layer]) -> pd.DataFrame:
     tables = []
     for layer in layers:
         ids = [f"{layer.name}/{feature:06d}" for feature in range(layer.size)]
-        places = np.indices(layer.shape).reshape(len(layer.shape), -1)
+        places = np.indices(layer.shape).reshape(len(layer.shape), layer.size)
         names = AXES.get(len(layer.shape), [f"axis_{axis}" for axis in range(len(layer.shape))])
         table = {"neuroid_id": ids, "layer": layer.name, **dict(zip(names, places, strict=True))}
         tables.append(pd.DataFrame(table))

@@ -46,8 +46,8 @@ def save(path: str | Path, array: xr.DataArray) -> None:
     ...     neuro.load(f"{folder}/brain.nc").identical(brain)
     True
     """
+    _refuse_multi_index(getattr(array, "indexes", {}))
     validate(array)
-    _refuse_multi_index(array.indexes)
     name = "values" if array.name is None else str(array.name)
     while name in array.coords or name in array.dims:
         name += "_"
