@@ -11,7 +11,7 @@ import xarray as xr
 from ...models.devices import resolve_device
 from ..containers import kind_of, to_kind, to_tensor
 from ..engine.similarity import METHODS, prepare, similarities
-from .pairs import check_rdms, match_pairs
+from .pairs import check_rdms, match_pairs, quoted
 
 
 def compare(a: Any, b: Any = None, method: str = "spearman", *, device: str | torch.device = "auto") -> Any:
@@ -92,7 +92,7 @@ def prepare_checked(rows: torch.Tensor, method: str, which: str, labels: Any = N
     names = (
         [f"{which}[{k}]" for k in range(len(rows))]
         if labels is None
-        else [f"RDM {x!r} of {which}" for x in labels]
+        else [f"RDM {quoted(x)} of {which}" for x in labels]
     )
     missing = (~rows.isfinite()).sum(dim=-1)
     if bool(missing.any()):

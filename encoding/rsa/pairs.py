@@ -14,6 +14,11 @@ from ...neuro.assembly import validate
 Indices = NDArray[np.intp]
 
 
+def quoted(label: Any) -> str:
+    """A label as it was given, not as numpy holds it."""
+    return repr(label.item() if isinstance(label, np.generic) else label)
+
+
 def pair_table(stimuli: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Labels of all pairs of stimuli in the order of ``numpy.triu_indices(n, 1)``."""
     rows, columns = np.triu_indices(len(stimuli), 1)
@@ -57,7 +62,7 @@ def stimulus_order(rdms: xr.DataArray, which: str) -> tuple[NDArray[Any], Indice
     if (index < 0).any():
         a, b = np.argwhere(index < 0)[0]
         raise ValueError(
-            f"{which} has no dissimilarity of {stimuli[a]!r} and {stimuli[b]!r}; it must have every pair."
+            f"{which} has no dissimilarity of {quoted(stimuli[a])} and {quoted(stimuli[b])}; it must have every pair."
         )
     if codes.shape[1] != n * (n - 1) // 2:
         raise ValueError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...neuro.alignment import average_repeats
 from ..containers import to_tensor
+from .pairs import quoted
 
 Array = NDArray[Any]
 
@@ -91,7 +92,7 @@ def run_patterns(
     lonely = np.flatnonzero((counts > 0).sum(axis=1) < 2)
     if lonely.size:
         raise ValueError(
-            f"stimulus {stimuli[lonely[0]]!r} occurs in one {cv} only, and so do {lonely.size - 1} others; "
+            f"{lonely.size} of {len(stimuli)} stimuli occur in one {cv} only, the first {quoted(stimuli[lonely[0]])}; "
             "metric='crossnobis' needs every stimulus in at least two."
         )
     patterns = _time_first(to_tensor(array, device))
@@ -142,8 +143,8 @@ def check_finite(array: xr.DataArray, label: str) -> None:
             array.coords["neuroid_id"].values[first[1]],
         )
         raise ValueError(
-            f"{label!r} has {int(wrong.sum())} missing or infinite values, the first at stimulus {stimulus!r}, "
-            f"unit {unit!r}; leave out such units (array.dropna('neuroid')) or presentations first."
+            f"{label!r} has {int(wrong.sum())} missing or infinite values, the first at stimulus {quoted(stimulus)}, "
+            f"unit {quoted(unit)}; leave out such units (array.dropna('neuroid')) or presentations first."
         )
 
 
@@ -168,7 +169,7 @@ def _residual_covariance(array: xr.DataArray, label: str) -> Array:
     if quiet.size:
         unit = array.coords["neuroid_id"].values[quiet[0]]
         raise ValueError(
-            f"unit {unit!r} of {label!r} has no noise at all, so noise='residual' cannot scale it; leave it out."
+            f"unit {quoted(unit)} of {label!r} has no noise at all, so noise='residual' cannot scale it; leave it out."
         )
     return np.asarray(ledoit_wolf(rows, assume_centered=True)[0]) * (len(codes) / free)
 

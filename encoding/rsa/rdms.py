@@ -15,7 +15,7 @@ from ...models.devices import resolve_device
 from ...neuro.assembly import assemble, validate
 from ..engine import dissimilarity as engine
 from .comparison import precision
-from .pairs import check_rdms, pair_table, stimulus_order
+from .pairs import check_rdms, pair_table, quoted, stimulus_order
 from .patterns import mean_patterns, noise_covariance, run_patterns, select_units, unit_groups
 
 METRICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -95,7 +95,7 @@ def rdm(
         else:
             (patterns, stimuli), counts = mean_patterns(part, str(label), where), None
         if len(stimuli) < 2:
-            raise ValueError(f"{label!r} has one stimulus, {stimuli[0]!r}; a dissimilarity needs two.")
+            raise ValueError(f"{label!r} has one stimulus, {quoted(stimuli[0])}; a dissimilarity needs two.")
         found = _dissimilarities(patterns, metric, covariance, counts)
         _check_defined(found, patterns, stimuli, metric, str(label))
         vectors.append(found.cpu().numpy())
@@ -256,7 +256,7 @@ def _check_defined(
     a, b = (stimuli[k[pair]] for k in np.triu_indices(len(stimuli), 1))
     if metric == "crossnobis":
         raise ValueError(
-            f"stimuli {a!r} and {b!r} of {label!r} never occur in the same run; crossnobis needs one that holds both."
+            f"stimuli {quoted(a)} and {quoted(b)} of {label!r} never occur in the same run; crossnobis needs one that holds both."
         )
     here = patterns[time]
     size = here.abs().amax(dim=-1)
@@ -265,7 +265,7 @@ def _check_defined(
     )
     kind = "zero" if metric == "cosine" else "constant"
     raise ValueError(
-        f"the pattern of stimulus {stimuli[int(flatness.argmin())]!r} is {kind} over the {here.shape[-1]} units of "
+        f"the pattern of stimulus {quoted(stimuli[int(flatness.argmin())])} is {kind} over the {here.shape[-1]} units of "
         f"{label!r}, so metric={metric!r} is undefined; leave the stimulus out or use metric='euclidean'."
     )
 
