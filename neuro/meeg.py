@@ -130,7 +130,7 @@ def from_raw(
         ``time_bin × neuroid``; bins begin at ``raw.times`` (0 is the first sample). Along ``neuroid``: name,
         ``channel_type``, ``units``, ``x y z`` in mm (NaN where unknown). Annotations lie along ``time_bin``:
         ``trial_type`` (the description; ``""`` where there is none; overlapping ones joined by ``"; "``) and
-        ``trial`` (number of the annotation that began last, -1 where there is none). ``attrs``: ``sfreq``,
+        ``block`` (row of the annotation that began last, -1 where there is none). ``attrs``: ``sfreq``,
         ``first_sample`` (MNE's event samples count from there), ``projectors``, ``highpass``, ``lowpass``.
 
     Raises
@@ -302,7 +302,7 @@ def _annotations(raw: mne.io.BaseRaw) -> dict[str, Any]:
     """Labels along time; an annotation without duration labels the sample it falls on."""
     sfreq = raw.info["sfreq"]
     labels = np.full(raw.n_times, "", dtype=object)
-    trial = np.full(raw.n_times, -1)
+    block = np.full(raw.n_times, -1)
     notes = raw.annotations
     for number, (onset, duration, text) in enumerate(
         zip(notes.onset - raw.first_time, notes.duration, notes.description, strict=True)
@@ -310,8 +310,8 @@ def _annotations(raw: mne.io.BaseRaw) -> dict[str, Any]:
         begin = max(round(onset * sfreq), 0)
         within = slice(begin, max(round((onset + duration) * sfreq), begin + 1))
         labels[within] = [f"{label}; {text}" if label else str(text) for label in labels[within]]
-        trial[within] = number
-    return {"trial_type": labels.astype(str), "trial": trial} if len(notes) else {}
+        block[within] = number
+    return {"trial_type": labels.astype(str), "block": block} if len(notes) else {}
 
 
 def _presentations(epochs: mne.BaseEpochs, stimulus_id: str | Sequence[Any] | None) -> pd.DataFrame:

@@ -212,6 +212,11 @@ def to_info(array: xr.DataArray, sfreq: float | None = None) -> mne.Info:
         )
     described = mne.create_info(names, rate, kinds).to_json_dict()
     if "mne_channel" in columns:
+        unknown = [name for name, text in zip(names, columns["mne_channel"], strict=True) if not text]
+        if unknown:
+            raise ValueError(
+                f"'mne_channel' says nothing of {some(unknown)}; select the channels that it describes."
+            )
         described["chs"] = [json.loads(text) for text in columns["mne_channel"]]
     else:
         _place(described["chs"], kinds, columns)
@@ -362,15 +367,15 @@ def _rate(array: xr.DataArray) -> float:
 
 
 def _annotations(array: xr.DataArray, rate: float) -> mne.Annotations:
-    """The labels along time; ``trial`` keeps neighbours of one label apart."""
+    """The labels along time; ``block`` keeps neighbours of one label apart."""
     import mne
 
     if "trial_type" not in array.coords:
         return mne.Annotations([], [], [])
     labels = array.coords["trial_type"].values.astype(str)
     changes = labels[1:] != labels[:-1]
-    if "trial" in array.coords:
-        changes |= np.diff(array.coords["trial"].values) != 0
+    if "block" in array.coords:
+        changes |= np.diff(array.coords["block"].values) != 0
     begins = np.flatnonzero(np.r_[True, changes])
     lengths = np.diff(np.r_[begins, len(labels)])
     named = labels[begins] != ""

@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mne.decoding import CSP
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import make_pipeline
@@ -110,52 +108,6 @@ def test_joint_patterns_show_the_largest_unit_alone(audvis):
     np.testing.assert_allclose(joint @ joint.T, alone @ alone.T, rtol=1e-6)
 
 
-@pytest.mark.parametrize("proj", [True, False])
-def test_projectors_are_stated(data, proj):
-    path = data / "meg-evoked-audvis" / "test-ave.fif.gz"
-    array = meeg.read(path, proj=proj, picks="mag")
-    expected = mne.read_evokeds(path, proj=proj, verbose="error")[2].pick("mag")
-    np.testing.assert_array_equal(array.values[2], expected.data)
-    word = "applied" if proj else "not applied"
-    assert array.attrs["projectors"].split("; ")[0] == f"PCA-v1 ({word})"
-
-
-def test_positions_are_in_the_head_in_mm(audvis, evokeds):
-    xyz = np.column_stack([audvis[axis].values for axis in "xyz"])
-    eeg = audvis.channel_type.values == "eeg"
-    position = evokeds[0].get_montage().get_positions()["ch_pos"]
-    names = audvis.neuroid_id.values[eeg]
-    np.testing.assert_allclose(xyz[eeg], [1000 * position[name] for name in names], atol=1e-4)
-    device = np.array([evokeds[0].info["chs"][k]["loc"][:3] for k in range(306)])
-    head = mne.transforms.apply_trans(evokeds[0].info["dev_head_t"], device)
-    np.testing.assert_allclose(xyz[:306], 1000 * head)
-
-
-def test_averages_go_back_exactly(audvis, evokeds):
-    for back, evoked in zip(meeg.to_mne(audvis), evokeds, strict=True):
-        expected = evoked.copy().pick("data")
-        np.testing.assert_array_equal(back.data, expected.data)
-        np.testing.assert_array_equal(back.times, expected.times)
-        assert (back.nave, back.comment, back.ch_names) == (
-            expected.nave,
-            expected.comment,
-            expected.ch_names,
-        )
-        for key in ("highpass", "lowpass", "sfreq"):
-            assert back.info[key] == expected.info[key]
-        np.testing.assert_array_equal(back.info["dev_head_t"]["trans"], expected.info["dev_head_t"]["trans"])
-        for one, other in zip(back.info["chs"], expected.info["chs"], strict=True):
-            np.testing.assert_array_equal(one["loc"], other["loc"])
-            assert all(one[key] == other[key] for key in ("kind", "coil_type", "coord_frame", "unit"))
-
-
-def test_averages_of_epochs_go_back_as_averages():
-    epochs = make_epochs()
-    cat, dog = meeg.to_mne(neuro.average_repeats(meeg.from_epochs(epochs)))
-    assert (cat.comment, cat.nave, dog.comment) == ("cat", 3, "dog")
-    np.testing.assert_allclose(cat.data, epochs["cat"].average().data, rtol=1e-12)
-
-
 def test_averages_that_do_not_fit_are_named(evokeds):
     first, second = evokeds[0].copy(), evokeds[1].copy()
     with pytest.raises(ValueError, match="average 1 has other channels than the first"):
@@ -180,78 +132,6 @@ def test_what_is_bad_in_one_average_is_bad_in_all(evokeds):
     assert array.attrs["bads"] == "MEG 0111"
     assert "MEG 0111" not in array.neuroid_id.values
     assert array.sizes["neuroid"] == 101
-
-
-# --- head maps ---
-
-
-@pytest.mark.parametrize("kind", ["mag", "grad", "eeg"])
-def test_scores_make_head_maps(audvis, kind):
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    sensors = audvis.isel(neuroid=np.flatnonzero(audvis.channel_type.values == kind))
-    score = sensors.isel(presentation=0).std("time_bin").rename(neuroid="unit")
-    info = meeg.to_info(score)
-    assert set(info.get_channel_types()) == {kind}
-    figure, axes = plt.subplots()
-    image, _ = mne.viz.plot_topomap(score.values, info, axes=axes, show=False, contours=0)
-    assert np.isfinite(image.get_array()).any()
-    plt.close(figure)
-
-
-def test_head_maps_need_only_positions():
-    names = ["Fz", "Cz", "Pz", "Oz"]
-    montage = mne.channels.make_standard_montage(TEMPLATE).get_positions()["ch_pos"]
-    columns = {axis: [1000 * montage[name][k] for name in names] for k, axis in enumerate("xyz")}
-    array = neuro.assemble(
-        np.eye(4),
-        presentation={"stimulus_id": range(4)},
-        neuroid={"neuroid_id": names} | columns,
-        modality="eeg",
-        units="V",
-    )
-    info = meeg.to_info(array, sfreq=250.0)
-    assert info["sfreq"] == 250.0
-    np.testing.assert_allclose(info["chs"][1]["loc"][:3], montage["Cz"])
-
-
-def test_head_maps_survive_files_and_selections(audvis, tmp_path):
-    neuro.save(tmp_path / "audvis.nc", audvis)
-    loaded = neuro.load(tmp_path / "audvis.nc")
-    xr.testing.assert_identical(loaded.load(), audvis)
-    some = loaded.isel(neuroid=[300, 5, 340])
-    info = meeg.to_info(some)
-    assert info.ch_names == some.neuroid_id.values.tolist()
-    np.testing.assert_array_equal(info["chs"][1]["loc"], meeg.to_info(audvis)["chs"][5]["loc"])
-
-
-def simple(**neuroid) -> xr.DataArray:
-    table = {"neuroid_id": ["a", "b"]} | neuroid
-    return neuro.assemble(
-        np.eye(2), presentation={"stimulus_id": [0, 1]}, neuroid=table, modality="meg", units="T"
-    )
-
-
-def test_channels_that_cannot_be_described(audvis):
-    with pytest.raises(ValueError, match="the channels have no coordinate 'channel_type'"):
-        meeg.to_info(simple())
-    with pytest.raises(ValueError, match="channels of type mag need an orientation"):
-        meeg.to_info(simple(channel_type="mag", x=0.0, y=0.0, z=90.0))
-    with pytest.raises(ValueError, match="channels lie along 'neuroid' or 'unit'"):
-        meeg.to_info(audvis.isel(neuroid=0))
-    twice = audvis.isel(time_bin=0, neuroid=[0, 1, 0]).rename(neuroid="unit")
-    with pytest.raises(ValueError, match="'MEG 0113' occurs 2 times; select one subject and one time first"):
-        meeg.to_info(twice)
-    joined = audvis.copy()
-    joined.attrs["dev_head_t"] += "; " + joined.attrs["dev_head_t"]
-    with pytest.raises(ValueError, match=r"joins several head positions; select one recording"):
-        meeg.to_info(joined)
-    with pytest.raises(ValueError, match=r"presentation × neuroid and has no times; use to_info"):
-        meeg.to_mne(simple(channel_type="eeg"))
-    with pytest.raises(ValueError, match=r"the time bins are not evenly spaced: .* from bin 2 to the next"):
-        meeg.to_mne(audvis.isel(time_bin=[0, 1, 2, 9, 10]))
 
 
 # --- epochs ---
@@ -293,46 +173,13 @@ def test_stimuli_that_cannot_be_identified():
         meeg.from_epochs(make_epochs(), stimulus_id="image")
     with pytest.raises(ValueError, match="stimulus_id has 2 entries for 6 epochs"):
         meeg.from_epochs(make_epochs(), stimulus_id=["a", "b"])
-    with pytest.raises(
-        ValueError, match="the metadata column 'event' is also a coordinate of the events"
-    ):
+    with pytest.raises(ValueError, match="the metadata column 'event' is also a coordinate of the events"):
         meeg.from_epochs(make_epochs(metadata=pd.DataFrame({"event": range(6)})))
 
 
 def test_the_onset_of_the_metadata_wins():
     array = meeg.from_epochs(make_epochs(metadata=pd.DataFrame({"onset": np.arange(6) / 2})))
     assert array.onset.values.tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    tmin=st.sampled_from([-0.2, -0.1, 0.0, 0.05]),
-    sfreq=st.sampled_from([100.0, 160.0, 600.614990234375, 1000 / 3]),
-    order=st.permutations(range(3)),
-)
-def test_epochs_go_back_exactly(tmin, sfreq, order):
-    epochs = make_epochs(tmin=tmin, sfreq=sfreq, metadata=pd.DataFrame({"image": list("abcdef")}))
-    array = meeg.from_epochs(epochs)
-    back = meeg.to_mne(array.isel(neuroid=list(order)))
-    np.testing.assert_array_equal(back.get_data(), epochs.get_data()[:, list(order)])
-    np.testing.assert_array_equal(back.times, epochs.times)
-    np.testing.assert_array_equal(back.events, epochs.events)
-    assert back.info["sfreq"] == sfreq
-    assert back.event_id == epochs.event_id
-    assert back.metadata["image"].tolist() == list("abcdef")
-    again = meeg.from_epochs(back).isel(neuroid=[list(order).index(k) for k in range(3)])
-    np.testing.assert_array_equal(again.values, array.values)
-
-
-def test_a_thinned_array_has_its_own_rate():
-    thinned = meeg.from_epochs(make_epochs()).isel(time_bin=slice(None, None, 2))
-    assert meeg.to_mne(thinned).info["sfreq"] == pytest.approx(50.0)
-
-
-def test_joined_sessions_go_back_although_their_samples_collide():
-    array = meeg.from_epochs(make_epochs())
-    both = neuro.concat([array, array], "presentation")
-    assert len(meeg.to_mne(both)) == 12
 
 
 def test_decimated_epochs_keep_the_onset():
@@ -379,7 +226,7 @@ def test_raw_goes_there_and_back(meas_date):
     assert (labels[150:175] == "b").all()
     assert np.flatnonzero(labels == "c").tolist() == [300]
     assert (labels == "").sum() == 400 - 126
-    assert array.trial.values[[0, 50, 100, 150, 300]].tolist() == [-1, 0, 1, 2, 3]
+    assert array.block.values[[0, 50, 100, 150, 300]].tolist() == [-1, 0, 1, 2, 3]
     back = meeg.to_mne(array)
     np.testing.assert_array_equal(back.get_data(), raw.get_data(picks="data"))
     np.testing.assert_array_equal(back.times, raw.times)
@@ -433,74 +280,6 @@ def test_dead_channels_are_named(value):
         meeg.from_raw(raw)
 
 
-# --- files ---
-
-
-def test_files_are_told_apart_by_content(tmp_path):
-    raw, epochs = make_raw(), make_epochs()
-    raw.save(tmp_path / "some_raw.fif", verbose="error")
-    epochs.save(tmp_path / "some-epo.fif", verbose="error")
-    epochs.average().save(tmp_path / "some-ave.fif", verbose="error")
-    for name, dims in [
-        ("some_raw.fif", ("time_bin", "neuroid")),
-        ("some-epo.fif", ("presentation", "neuroid", "time_bin")),
-        ("some-ave.fif", ("presentation", "neuroid", "time_bin")),
-    ]:
-        misnamed = tmp_path / f"x_{name.replace('-', '_')}"
-        (tmp_path / name).rename(misnamed)
-        array = meeg.read(misnamed)
-        assert array.dims == dims
-        assert array.attrs["provenance"].startswith(misnamed.name)
-    assert meeg.read(tmp_path / "x_some_epo.fif", stimulus_id="event").stimulus_id.values[1] == "dog"
-
-
-def test_projectors_of_raw_files_are_applied_on_request(tmp_path):
-    raw = mne.io.RawArray(
-        np.random.default_rng(0).standard_normal((4, 300)), mne.create_info(4, 100.0, "eeg"), verbose="error"
-    )
-    raw.set_eeg_reference(projection=True, verbose="error")
-    raw.save(tmp_path / "x_raw.fif", verbose="error")
-    stored, applied = meeg.read(tmp_path / "x_raw.fif"), meeg.read(tmp_path / "x_raw.fif", proj=True)
-    assert stored.attrs["projectors"] == "Average EEG reference (not applied)"
-    assert applied.attrs["projectors"] == "Average EEG reference (applied)"
-    np.testing.assert_allclose(
-        applied.values, stored.values - stored.values.mean(1, keepdims=True), atol=1e-6
-    )
-
-
-def test_files_that_cannot_be_read(tmp_path, data):
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.fif"):
-        meeg.read(tmp_path / "nowhere.fif")
-    with pytest.raises(ValueError, match=r"-eve\.fif holds events, not signals"):
-        meeg.read(data / "ssvep-exo" / "subject01_session1-eve.fif")
-    (tmp_path / "note.xyz").write_text("hello")
-    with pytest.raises(ValueError, match=r"MNE cannot read note\.xyz"):
-        meeg.read(tmp_path / "note.xyz")
-    whole = (data / "ssvep-exo" / "subject01_session1_raw.fif").read_bytes()
-    (tmp_path / "cut_raw.fif").write_bytes(whole[:200])
-    with pytest.raises(ValueError, match=r"cut_raw\.fif"):
-        meeg.read(tmp_path / "cut_raw.fif")
-    with pytest.raises(ValueError, match=r"S001R06\.edf holds no epochs, so stimulus_id='event'"):
-        meeg.read(data / "mi-eegmmidb-s001" / "S001R06.edf", stimulus_id="event")
-
-
-def test_positions_for_files_without(data):
-    path = data / "mi-eegmmidb-s001" / "S001R06.edf"
-    plain, placed = meeg.read(path), meeg.read(path, montage=TEMPLATE)
-    assert plain.neuroid_id.values[0] == "Fc5."
-    assert np.isnan(plain.x.values).all()
-    assert placed.neuroid_id.values[:8].tolist() == ["FC5", "FC3", "FC1", "FCz", "FC2", "FC4", "FC6", "C5"]
-    np.testing.assert_array_equal(placed.values, plain.values)
-    assert placed.units.values.tolist() == ["V"] * 64
-    raw = mne.io.read_raw_edf(path, verbose="error")
-    mne.datasets.eegbci.standardize(raw)
-    raw.set_montage(TEMPLATE)
-    expected = np.array([channel["loc"][:3] for channel in raw.info["chs"]])
-    np.testing.assert_allclose(np.column_stack([placed[axis].values for axis in "xyz"]), 1000 * expected)
-    with pytest.raises(ValueError, match=r"the montage has no position for Fc5\., Fc3\.,"):
-        meeg.read(path, montage="biosemi16")
-
-
 # --- real recordings ---
 
 
@@ -535,7 +314,7 @@ def test_annotations_of_a_real_run_label_its_samples(data):
     assert array.sizes["time_bin"] == 20000
     seconds = labels.value_counts() / array.attrs["sfreq"]
     assert seconds["T0"] > 60 > seconds["T1"] > 25
-    assert pd.Series(array.trial.values[labels != "T0"]).nunique() - (labels == "").any() == 15
+    assert pd.Series(array.block.values[labels != "T0"]).nunique() - (labels == "").any() == 15
 
 
 def test_steady_state_recording_follows_its_light(data):
