@@ -81,16 +81,13 @@ def read_rdms(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; check the path of the RDMs.")
-    if path.suffix not in READERS:
+    if path.suffix.lower() not in READERS:
         raise ValueError(f"{path.name} is no {', '.join(READERS)} file; save the RDMs as one of these.")
-    found, names = READERS[path.suffix](path, variable, field)
+    found, names = READERS[path.suffix.lower()](path, variable, field)
     vectors, labels = _vectors(found, field, path)
     n = _n_stimuli(vectors.shape[1])
-    ids = (
-        np.arange(n)
-        if stimuli is None and names is None
-        else np.asarray(names if stimuli is None else stimuli)
-    )
+    given = names if stimuli is None else list(stimuli)
+    ids = np.arange(n) if given is None else np.asarray(given)
     if len(ids) != n:
         raise ValueError(f"{len(ids)} stimuli are named, but the RDMs of {path.name} have {n}.")
     if len(pd.unique(ids)) < n:
@@ -126,7 +123,7 @@ def _read_mat(path: Path, variable: str | None, field: str) -> tuple[Any, None]:
     structs = {
         name: value
         for name, value in contents.items()
-        if value.dtype == object and hasattr(value.flat[0], field)
+        if value.dtype == object and value.size and hasattr(value.flat[0], field)
     }
     return _choose(contents, structs or _rdm_like(contents), variable, path), None
 
@@ -149,7 +146,7 @@ def _read_npy(path: Path, variable: str | None, field: str) -> tuple[Array, None
 
 def _read_text(path: Path, variable: str | None, field: str) -> tuple[Array, list[str] | None]:
     try:
-        cells = pd.read_csv(path, header=None, dtype=str, sep="\t" if path.suffix == ".tsv" else ",")
+        cells = pd.read_csv(path, header=None, dtype=str, sep="\t" if path.suffix.lower() == ".tsv" else ",")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path.name} cannot be read as a table ({str(error).strip()}); save it again."

@@ -36,7 +36,9 @@ def test_distances_survive_a_large_common_pattern(dtype):
     patterns = torch.tensor(np.random.default_rng(0).normal(size=(5, 30)), dtype=torch.float64)
     far = (patterns + 1000).to(dtype)
     expected = pdist(far.double().numpy())
-    np.testing.assert_allclose(engine.euclidean(far).numpy(), expected, rtol=1e-4 if dtype == torch.float32 else 1e-9)
+    np.testing.assert_allclose(
+        engine.euclidean(far).numpy(), expected, rtol=1e-4 if dtype == torch.float32 else 1e-9
+    )
 
 
 def test_constant_patterns_are_undefined_not_garbage(dtype):
@@ -105,7 +107,9 @@ def test_crossnobis_is_its_definition(kind):
     conditions, runs, values = design(kind)
     means, counts = run_means(values, conditions, runs)
     assert kind == "unbalanced" or (counts == 0).any()
-    np.testing.assert_allclose(engine.crossnobis(means, counts).numpy(), by_definition(means, counts), atol=1e-12)
+    np.testing.assert_allclose(
+        engine.crossnobis(means, counts).numpy(), by_definition(means, counts), atol=1e-12
+    )
 
 
 def test_crossnobis_of_many_recordings_at_once(dtype, device):
@@ -115,7 +119,9 @@ def test_crossnobis_of_many_recordings_at_once(dtype, device):
     many = many * (counts > 0)[..., None].to(device)
     found = engine.crossnobis(many, counts.to(device)).double().cpu().numpy()
     single = by_definition(means, counts)
-    np.testing.assert_allclose(found, [single, 4 * single, single], rtol=0, atol=1e-9 if dtype == torch.float64 else 2e-4)
+    np.testing.assert_allclose(
+        found, [single, 4 * single, single], rtol=0, atol=1e-9 if dtype == torch.float64 else 2e-4
+    )
 
 
 def test_crossnobis_is_zero_on_average_without_an_effect_and_right_with_one():
@@ -197,5 +203,8 @@ def test_rotations_and_shifts_leave_euclidean_and_crossnobis_alone(seed):
     patterns = rng.normal(size=(5, 3, 6))
     moved = patterns @ ortho_group.rvs(6, random_state=seed) + rng.normal(size=6)
     counts = torch.tensor(rng.integers(1, 4, (5, 3)))
-    for function in (lambda x: engine.euclidean(torch.tensor(x[:, 0])), lambda x: engine.crossnobis(torch.tensor(x), counts)):
+    for function in (
+        lambda x: engine.euclidean(torch.tensor(x[:, 0])),
+        lambda x: engine.crossnobis(torch.tensor(x), counts),
+    ):
         np.testing.assert_allclose(function(moved), function(patterns), atol=1e-9)

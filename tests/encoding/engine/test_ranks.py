@@ -50,7 +50,9 @@ def test_tau_a_is_its_definition(n, levels, dtype, device):
     rng = np.random.default_rng(n)
     x, y = (rng.normal(size=(4, n)) if k is None else rng.integers(0, k, (4, n)) for k in levels)
     found = kendall_tau_a(*(strict_ranks(torch.tensor(v, dtype=dtype, device=device)) for v in (x, y)))
-    np.testing.assert_allclose(found.cpu().numpy(), [tau_a(*pair) for pair in zip(x, y, strict=True)], atol=1e-12)
+    np.testing.assert_allclose(
+        found.cpu().numpy(), [tau_a(*pair) for pair in zip(x, y, strict=True)], atol=1e-12
+    )
 
 
 def test_tau_a_without_ties_is_tau_b():

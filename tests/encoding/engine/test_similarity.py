@@ -8,7 +8,13 @@ import torch
 from rsatoolbox.rdm import compare
 from scipy.stats import pearsonr, spearmanr
 
-from cerebridge.encoding.engine.similarity import METHODS, paired_similarities, prepare, similarities, unit_length
+from cerebridge.encoding.engine.similarity import (
+    METHODS,
+    paired_similarities,
+    prepare,
+    similarities,
+    unit_length,
+)
 
 THEIRS = {"pearson": "corr", "spearman": "spearman", "cosine": "cosine", "tau-a": "tau-a", "rho-a": "rho-a"}
 
@@ -16,7 +22,9 @@ THEIRS = {"pearson": "corr", "spearman": "spearman", "cosine": "cosine", "tau-a"
 @pytest.fixture(params=["continuous", "tied"])
 def vectors(request):
     rng = np.random.default_rng(0)
-    return [rng.random((k, 45)) if request.param == "continuous" else rng.integers(0, 4, (k, 45)) for k in (3, 4)]
+    return [
+        rng.random((k, 45)) if request.param == "continuous" else rng.integers(0, 4, (k, 45)) for k in (3, 4)
+    ]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -50,7 +50,9 @@ def test_both_sides_keep_their_labels(a, b):
     found = rsa.compare(a, b)
     assert found.region_a.values.tolist() == ["V1", "V4", "IT"]
     assert found.layer_b.values.tolist() == ["conv1", "fc"]
-    assert found.sel(rdm_a="m2", rdm_b="m1").item() == pytest.approx(spearmanr(a.values[2], b.values[1]).statistic)
+    assert found.sel(rdm_a="m2", rdm_b="m1").item() == pytest.approx(
+        spearmanr(a.values[2], b.values[1]).statistic
+    )
 
 
 def scrambled(rdms, rng):
@@ -144,10 +146,16 @@ BAD = {
     ),
     "fewer pairs": (lambda a, b: (a, b[:, :9]), "same stimuli, but not the same pairs"),
     "pairs twice": (lambda a, b: (a[:, [0, 0, *range(2, 10)]], b), "same stimuli, but not the same pairs"),
-    "constant": (lambda a, b: (changed(a, 1, 0.5), b), "RDM 'm1' of a is constant, so its spearman similarity"),
+    "constant": (
+        lambda a, b: (changed(a, 1, 0.5), b),
+        "RDM 'm1' of a is constant, so its spearman similarity",
+    ),
     "missing": (lambda a, b: (b, changed(a, (2, 3), np.nan)), "RDM 'm2' of b has 1 missing or infinite"),
     "single": (lambda a, b: (a[0], b), r"select it with isel\(rdm=\[0\]\)"),
-    "one pair": (lambda a, b: (labelled([[1.0]], stimuli="xy"),) * 2, "has 1 dissimilarities; comparing needs"),
+    "one pair": (
+        lambda a, b: (labelled([[1.0]], stimuli="xy"),) * 2,
+        "has 1 dissimilarities; comparing needs",
+    ),
     "length": (lambda a, b: (a.values, b.values[:, 1:]), r"a has the shape \(3, 10\) and b \(2, 9\)"),
     "axes": (lambda a, b: (a.values[None], b.values), "give vectors"),
     "plain constant": (lambda a, b: ([1, 1, 1], [1, 2, 3]), r"a\[0\] is constant"),

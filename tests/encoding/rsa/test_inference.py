@@ -31,7 +31,9 @@ def people(n_people=6, n_stimuli=12, noise=1.0, seed=0):
     """A true RDM, and those of people who see it through noise."""
     rng = np.random.default_rng(seed)
     truth = rng.random((1, n_stimuli * (n_stimuli - 1) // 2))
-    return labelled(truth, ["truth"]), labelled(truth + noise * rng.random((n_people, truth.size)), subject=range(n_people))
+    return labelled(truth, ["truth"]), labelled(
+        truth + noise * rng.random((n_people, truth.size)), subject=range(n_people)
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -85,7 +87,9 @@ def test_scores_are_comparisons_with_labels_and_ceilings(method):
     assert isinstance(result, Result)
     dataset = result.dataset
     assert dataset["score"].dims == ("model", "split", "unit")
-    np.testing.assert_allclose(result.score.sel(model="true").values[0], rsa.compare(truth, data, method).values[0])
+    np.testing.assert_allclose(
+        result.score.sel(model="true").values[0], rsa.compare(truth, data, method).values[0]
+    )
     bounds = rsa.noise_ceiling(data, method).by_rdm
     np.testing.assert_allclose(dataset["ceiling"].values, bounds["lower"].values)
     np.testing.assert_allclose(dataset["ceiling_upper"].values, bounds["upper"].values)
@@ -157,13 +161,22 @@ def test_bad_input_is_one_sentence():
     other = labelled(truth.values, ["truth"], stimuli=range(12))
     for call, message in [
         (lambda: rsa.noise_ceiling(truth), "at least two people"),
-        (lambda: rsa.noise_ceiling(data, ceiling="median"), "ceiling='median' is unknown; use 'rank' or 'mean'"),
+        (
+            lambda: rsa.noise_ceiling(data, ceiling="median"),
+            "ceiling='median' is unknown; use 'rank' or 'mean'",
+        ),
         (lambda: rsa.noise_ceiling(data, "kendall"), "method='kendall' is unknown"),
         (lambda: rsa.infer({}, data), "models is empty"),
         (lambda: rsa.infer({"two": data}, data), "model 'two' has 6 RDMs; give one a name"),
         (lambda: rsa.infer({"other": other}, data), "12 only in data .* and 12 only in model 'other'"),
-        (lambda: rsa.infer({"flat": truth.copy(data=np.ones_like(truth))}, data, "spearman"), "RDM 'flat' of models is constant"),
-        (lambda: rsa.infer({"gap": truth[:, 1:]}, data[:, 1:], permutations=5), "no dissimilarity of 'i00' and 'i01'"),
+        (
+            lambda: rsa.infer({"flat": truth.copy(data=np.ones_like(truth))}, data, "spearman"),
+            "RDM 'flat' of models is constant",
+        ),
+        (
+            lambda: rsa.infer({"gap": truth[:, 1:]}, data[:, 1:], permutations=5),
+            "no dissimilarity of 'i00' and 'i01'",
+        ),
     ]:
         with pytest.raises(ValueError, match=message) as error:
             call()

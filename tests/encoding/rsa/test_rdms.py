@@ -153,14 +153,18 @@ def test_crossnobis_over_time_and_groups(runs):
 def test_crossnobis_of_noise_is_zero_on_average():
     rng = np.random.default_rng(0)
     array = recording(rng.normal(size=(20, 4000)), stimulus_id=STIMULI * 4, run=np.repeat(range(4), 5))
-    values = rsa.rdm(array.assign_coords(group=("neuroid", np.arange(4000) // 10)), "crossnobis", by="group").values
+    values = rsa.rdm(
+        array.assign_coords(group=("neuroid", np.arange(4000) // 10)), "crossnobis", by="group"
+    ).values
     assert abs(values.mean()) < 4 * values.mean(axis=1).std() / 400**0.5
     assert rsa.rdm(array, "sqeuclidean").values.min() > 0.1
 
 
 def test_residual_noise_is_the_shrunk_covariance_of_repeats(runs):
     means = {s: runs.values[runs.stimulus_id.values == s].mean(axis=0) for s in STIMULI}
-    residuals = np.array([row - means[s] for row, s in zip(runs.values, runs.stimulus_id.values, strict=True)])
+    residuals = np.array(
+        [row - means[s] for row, s in zip(runs.values, runs.stimulus_id.values, strict=True)]
+    )
     covariance = ledoit_wolf(residuals, assume_centered=True)[0] * 17 / 12
     for metric in ("mahalanobis", "crossnobis"):
         found = rsa.rdm(runs, metric, noise="residual")
@@ -174,7 +178,9 @@ def test_noise_of_a_group_is_its_block_of_the_covariance(values):
     found = rsa.rdm(recording(values), "mahalanobis", noise=covariance, by="region")
     for k in (0, 1):
         inverse = np.linalg.inv(covariance[k::2, k::2])
-        np.testing.assert_allclose(found.values[k], pdist(values[:, k::2], "mahalanobis", VI=inverse), rtol=1e-10)
+        np.testing.assert_allclose(
+            found.values[k], pdist(values[:, k::2], "mahalanobis", VI=inverse), rtol=1e-10
+        )
 
 
 def test_only_neighbouring_units_are_read_as_a_slice(values):
@@ -232,28 +238,43 @@ def changed(array, at, value):
 
 
 BAD = {
-    "constant pattern": (lambda a: rsa.rdm(changed(a, 2, 7.0)), "pattern of stimulus 'car' is constant over the 12"),
+    "constant pattern": (
+        lambda a: rsa.rdm(changed(a, 2, 7.0)),
+        "pattern of stimulus 'car' is constant over the 12",
+    ),
     "zero pattern": (lambda a: rsa.rdm(changed(a, 1, 0.0), "cosine"), "pattern of stimulus 'dog' is zero"),
     "one unit": (lambda a: rsa.rdm(a, by="neuroid_id"), "is constant over the 1 units of 'n0'"),
     "missing": (lambda a: rsa.rdm(changed(a, (3, 4), np.nan)), "1 missing .* stimulus 'hat', unit 'n4'"),
     "infinite": (lambda a: rsa.rdm(changed(a, (3, 4), np.inf)), "1 missing or infinite"),
     "metric": (lambda a: rsa.rdm(a, "euclid"), "metric='euclid' is unknown; use 'correlation'"),
-    "by": (lambda a: rsa.rdm(a, by="area"), "by='area' is no coordinate along 'neuroid'; there are 'neuroid_id'"),
+    "by": (
+        lambda a: rsa.rdm(a, by="area"),
+        "by='area' is no coordinate along 'neuroid'; there are 'neuroid_id'",
+    ),
     "one stimulus": (lambda a: rsa.rdm(a[:1]), "one stimulus, 'cat'"),
     "no runs": (lambda a: rsa.rdm(a, "crossnobis"), "needs the coordinate 'run' along 'presentation'"),
     "no noise": (lambda a: rsa.rdm(a, "mahalanobis"), "needs noise="),
     "noise name": (lambda a: rsa.rdm(a, noise="residuals"), "noise='residuals' is unknown"),
-    "noise shape": (lambda a: rsa.rdm(a, noise=np.eye(3)), r"shape \(3, 3\); for 12 units it must be \(12, 12\)"),
+    "noise shape": (
+        lambda a: rsa.rdm(a, noise=np.eye(3)),
+        r"shape \(3, 3\); for 12 units it must be \(12, 12\)",
+    ),
     "noise sign": (lambda a: rsa.rdm(a, noise=-np.ones(12)), "variances that are not positive"),
     "noise asymmetric": (lambda a: rsa.rdm(a, noise=np.eye(12) + np.eye(12, k=1)), "not symmetric"),
-    "noise singular": (lambda a: rsa.rdm(a, noise=np.ones((12, 12))), "covariance of 12 units is singular; shrink"),
+    "noise singular": (
+        lambda a: rsa.rdm(a, noise=np.ones((12, 12))),
+        "covariance of 12 units is singular; shrink",
+    ),
     "no repeats": (lambda a: rsa.rdm(a, noise="residual"), "needs repeated stimuli"),
     "no presentations": (lambda a: rsa.rdm(rsa.rdm(a)), "between presentations, and the array is rdm × pair"),
     "average by": (lambda a: rsa.average(rsa.rdm(a), by="area"), "by='area' is no coordinate along 'rdm'"),
     "average what": (lambda a: rsa.average(a), "is presentation × neuroid, not rdm × pair"),
     "square of one": (lambda a: rsa.square(rsa.rdm(a)[0]), r"select it with isel\(rdm=\[0\]\)"),
     "square gap": (lambda a: rsa.square(rsa.rdm(a)[:, 1:]), "no dissimilarity of 'cat' and 'dog'"),
-    "square twice": (lambda a: rsa.square(rsa.rdm(a)[:, [0, *range(10)]]), "11 pairs of 5 stimuli; each of the 10"),
+    "square twice": (
+        lambda a: rsa.square(rsa.rdm(a)[:, [0, *range(10)]]),
+        "11 pairs of 5 stimuli; each of the 10",
+    ),
 }
 
 
