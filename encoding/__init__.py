@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from . import rsa
 from .evaluation import evaluate
 from .persistence import load, save
 from .results import Result
+from .ridge import RidgeCV
 
-__all__ = ["Result", "evaluate", "load", "save"]
+__all__ = ["Result", "RidgeCV", "evaluate", "load", "rsa", "save"]
