@@ -140,6 +140,34 @@ def labels_along(
     }
 
 
+def to_plain(value: Any) -> Any:
+    """Turn a tensor or a labelled array into a dictionary of numpy arrays; leave anything else as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.containers import from_plain, to_plain
+    >>> from_plain(to_plain(torch.ones(2)))
+    tensor([1., 1.])
+    """
+    if isinstance(value, torch.Tensor):
+        return {"container": "torch", "values": value.detach().cpu().numpy()}
+    if isinstance(value, xr.DataArray):
+        coords = {name: (coord.dims, coord.values) for name, coord in value.coords.items()}
+        parts = {"values": value.values, "dims": value.dims, "coords": coords, "attrs": dict(value.attrs)}
+        return {"container": "xarray", **parts}
+    return value
+
+
+def from_plain(value: Any) -> Any:
+    """The inverse of :func:`to_plain`; tensors come back on the CPU."""
+    if not isinstance(value, dict) or "container" not in value:
+        return value
+    if value["container"] == "torch":
+        return torch.from_numpy(value["values"])
+    return xr.DataArray(value["values"], **{name: value[name] for name in ("dims", "coords", "attrs")})
+
+
 def _precision(dtype: torch.dtype) -> torch.dtype:
     """The precision to compute in: float16's range is too small for sums, float32's is not."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16, torch.float32) else torch.float64

@@ -107,7 +107,9 @@ class Dual:
 
     def _blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Blocks of features as the fit sees them, and the means that were taken off."""
-        for block in self.X.split(max(1, BLOCK // len(self.X)), dim=1):
+        width = max(1, BLOCK // len(self.X))
+        for start in range(0, self.X.shape[1], width):
+            block = self.X[:, start : start + width]
             yield centre(block) if self.fit_intercept else (block, torch.zeros_like(block[0]))
 
 
@@ -127,6 +129,7 @@ class Rotated:
         scoring: Scoring,
         fit_intercept: bool,
     ) -> None:
+        self.X = X
         rows, self.mean = centre(X) if fit_intercept else (X, torch.zeros_like(X[0]))
         left, singular, right = torch.linalg.svd(rows.double(), full_matrices=False)
         self.primal = Primal((left * singular).to(X.dtype), splits, alphas, scoring, fit_intercept)

@@ -1,0 +1,323 @@
+"""Ridge regression with a penalty of its own for every target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast, get_args
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
+
+from ..models.devices import resolve_device
+from ..models.memory import parse_bytes
+from ..neuro.progress import track
+from . import inputs
+from .containers import Kind, Labels, from_plain, kind_of, labels_along, to_kind, to_plain, to_tensor
+from .engine.moments import Split
+from .engine.paths import fit_blocks, prepare
+from .engine.planning import Plan, Problem, make_plan, measure_speed
+from .engine.primal import Fitted
+from .engine.scoring import Scoring
+
+#: penalties of the default, one a decade
+ALPHAS = tuple(10.0**exponent for exponent in range(-2, 7))
+
+
+class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Ridge regression that chooses a penalty for every target by cross-validation.
+
+    Exact: the scores are those of fitting every fold, penalty and target by itself, up to rounding. With more
+    samples than features it works on moments of the folds, else on one kernel for all folds; :meth:`plan` says
+    which and what it takes.
+
+    Parameters
+    ----------
+    alphas
+        Penalties to choose from, positive; default ``0.01, 0.1, … 1e6``.
+    cv
+        Number of contiguous folds (with ``groups``: of folds of whole groups, at most one a group), a scikit-learn
+        splitter, or pairs of training and held-out indices.
+    scoring
+        ``"r2"`` or ``"pearsonr"``, the mean over folds of which is best at the chosen penalty. Among equals the
+        largest penalty is chosen. A target that does not vary in a held-out set has no score there.
+    fit_intercept
+        Whether to fit an intercept, which is not penalised.
+    device
+        ``"auto"`` (where a tensor is, else a GPU if there is one), ``"cpu"``, ``"cuda"``, …
+    memory
+        Most that a fit may take beside its data and results, as bytes or ``"2GiB"``. It changes how many targets
+        are worked on at a time, not the answer.
+    progress
+        Whether to draw a progress bar; ``None`` on a terminal only.
+
+    Attributes
+    ----------
+    coef_
+        ``(targets, features)``, or ``(features,)`` for a single series ``y``.
+    intercept_, alpha_, best_score_
+        Intercept, chosen penalty, and its cross-validated score, ``(targets,)``. The score was used to choose:
+        it is no estimate of performance.
+    cv_scores_
+        Cross-validated score of every penalty, ``(alphas, targets)``.
+    path_
+        ``"primal"``, ``"dual"`` or ``"rotated"``: how it was computed.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Notes
+    -----
+    Numbers of the data's precision: float32 only where X and y both are, else float64. Moments and decompositions
+    are always float64. numpy, torch (on its device) and labelled arrays come back as what they were; labels of
+    features get the prefix ``feature_``.
+
+    References
+    ----------
+    Hoerl & Kennard (1970), Technometrics 12; Golub, Heath & Wahba (1979), Technometrics 21.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge import encoding
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((50, 4))
+    >>> Y = np.column_stack([X @ [1.0, 2.0, 0.0, 0.0], rng.standard_normal(50)])
+    >>> ridge = encoding.RidgeCV(alphas=[0.1, 10.0, 1000.0]).fit(X, Y)
+    >>> ridge.coef_.shape, ridge.alpha_.tolist()
+    ((2, 4), [0.1, 1000.0])
+    """
+
+    #: every target is fitted by itself, so that many may be stacked into one fit
+    independent_targets = True
+
+    def __init__(
+        self,
+        alphas: ArrayLike = ALPHAS,
+        cv: Any = 5,
+        scoring: str = "r2",
+        fit_intercept: bool = True,
+        device: str | torch.device = "auto",
+        memory: str | int | None = None,
+        progress: bool | None = False,
+    ) -> None:
+        self.alphas = alphas
+        self.cv = cv
+        self.scoring = scoring
+        self.fit_intercept = fit_intercept
+        self.device = device
+        self.memory = memory
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> RidgeCV:
+        """Choose a penalty for every target, and fit it to all samples.
+
+        Parameters
+        ----------
+        X
+            Features, ``(samples, features)``.
+        y
+            Responses, ``(samples,)`` or ``(samples, targets)``.
+        groups
+            One label a sample, or the name of a coordinate of ``X`` or ``y``; goes to the splitter.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If input or parameters are wrong: missing values, no positive penalties, a fold that is empty, a
+            device that is not there.
+
+        Examples
+        --------
+        >>> from cerebridge import encoding, neuro
+        >>> brain = neuro.simulate(n_stimuli=20, n_units=3, random_state=0)
+        >>> encoding.RidgeCV().fit(brain, brain).coef_.dims
+        ('neuroid', 'feature')
+        """
+        features = inputs.features(self, X, reset=True)
+        targets = inputs.targets(y, len(features), X)
+        inputs.warn_of_constant_targets(targets, y)
+        columns = targets.reshape(len(targets), -1)
+        splits = inputs.splits(self.cv, len(features), y, groups, (X, y))
+        device = self._device(X)
+        dtype = torch.promote_types(features.dtype, targets.dtype)
+        plan = self._plan(features.shape, columns.shape, splits, device, dtype.itemsize)
+        alphas = torch.from_numpy(self._alphas()).to(device)
+        ridge = prepare(
+            plan.path,
+            features.to(device, dtype),
+            [Split(train.to(device), test.to(device)) for train, test in splits],
+            alphas,
+            self._scoring(),
+            bool(self.fit_intercept),
+        )
+        self.path_ = type(ridge).__name__.lower()
+        progress = partial(track, description="fitting ridge", show=self.progress)
+        fitted = fit_blocks(ridge, columns, plan.targets_at_once, progress)
+        self._keep(fitted, alphas.to(columns.device), X, y, single=targets.ndim == 1)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Predict the responses to ``X``, ``(samples, features)``.
+
+        Returns
+        -------
+        array
+            ``(samples, targets)``, or ``(samples,)`` after a fit to a single series; the kind that ``X`` is. A
+            labelled array has the labels of its samples and those of the fitted targets; a sample's label that
+            is also the name of a target's gets the name of its dimension as prefix.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cerebridge import encoding
+        >>> X = np.arange(20.0)[:, None]
+        >>> encoding.RidgeCV([1e-6]).fit(X, 2 * X[:, 0]).predict([[100.0]]).round(3).tolist()
+        [200.0]
+        """
+        check_is_fitted(self)
+        features = inputs.features(self, X, reset=False)
+        device = self._device(X)
+        coef, intercept = to_tensor(self.coef_, device), to_tensor(self.intercept_, device)
+        dtype = torch.promote_types(features.dtype, coef.dtype)
+        predicted = features.to(device, dtype) @ coef.to(dtype).movedim(0, -1) + intercept.to(dtype)
+        kind = kind_of(X)
+        if kind != "xarray":
+            return to_kind(predicted, kind, X if kind == "torch" else None)
+        known = self.intercept_ if kind_of(self.intercept_) == "xarray" else xr.DataArray(self.intercept_)
+        dims = (X.dims[0], *(known.dims if kind_of(self.intercept_) == "xarray" else ("neuroid",)))
+        labels = {name: (coord.dims, coord.values) for name, coord in known.coords.items()}
+        for name, label in labels_along(X, X.dims[0]).items():
+            labels[f"{X.dims[0]}_{name}" if name in labels else name] = label
+        return to_kind(predicted, kind, dims=dims[: predicted.ndim], coords=labels, attrs=known.attrs)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the variance of ``y`` that is predicted, mean over targets, as scikit-learn defines it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cerebridge import encoding
+        >>> X = np.arange(20.0)[:, None]
+        >>> round(encoding.RidgeCV([1e-6]).fit(X, 2 * X).score(X, 2 * X), 6)
+        1.0
+        """
+        truth, predicted = (to_tensor(values, "cpu").numpy() for values in (y, self.predict(X)))
+        return float(r2_score(truth, predicted, sample_weight=sample_weight))
+
+    def plan(self, X: Any, y: Any, groups: Any = None) -> Plan:
+        """Say how a fit would be computed, how much memory it takes and about how long, without fitting.
+
+        Parameters
+        ----------
+        X, y
+            The arrays, or their shapes as tuples.
+        groups
+            As for :meth:`fit`.
+
+        Examples
+        --------
+        >>> from cerebridge import encoding
+        >>> plan = encoding.RidgeCV().plan((3000, 1000), (3000, 5000))
+        >>> plan.path, plan.reason
+        ('primal', 'the dual way takes 3.2 times as many operations')
+        """
+        shapes = [given if isinstance(given, tuple) else np.shape(given) for given in (X, y)]
+        arrays = [None if isinstance(given, tuple) else given for given in (X, y)]
+        splits = inputs.splits(self.cv, shapes[0][0], arrays[1], groups, arrays)
+        device = self._device(X)
+        dtype = torch.float64
+        if all(str(getattr(given, "dtype", "")).endswith("float32") for given in arrays):
+            dtype = torch.float32
+        columns = (shapes[1][0], 1) if len(shapes[1]) == 1 else shapes[1]
+        return self._plan(shapes[0], columns, splits, device, dtype.itemsize, measure_speed(device, dtype))
+
+    def _plan(
+        self,
+        features: Sequence[int],
+        columns: Sequence[int],
+        splits: Sequence[Split],
+        device: torch.device,
+        itemsize: int,
+        speed: float | None = None,
+    ) -> Plan:
+        problem = Problem(
+            samples=features[0],
+            features=features[1],
+            targets=columns[1],
+            alphas=len(self._alphas()),
+            splits=len(splits),
+            held_out=max(len(split.test) for split in splits),
+            complementary=all(len(split.train) + len(split.test) == features[0] for split in splits),
+            itemsize=itemsize,
+        )
+        memory = None if self.memory is None else parse_bytes(self.memory)
+        return make_plan(problem, device, memory, speed)
+
+    def _alphas(self) -> NDArray[np.float64]:
+        alphas = np.atleast_1d(np.asarray(self.alphas, dtype=np.float64))
+        if alphas.ndim != 1 or not len(alphas):
+            raise ValueError(f"alphas must be a list of positive numbers, got shape {alphas.shape}.")
+        wrong = np.flatnonzero(~((alphas > 0) & np.isfinite(alphas)))
+        if len(wrong):
+            raise ValueError(
+                f"alphas must be positive numbers, got {alphas[wrong[0]]} at position {wrong[0]}; for almost no "
+                "penalty use a small one, such as 1e-6."
+            )
+        return alphas
+
+    def _scoring(self) -> Scoring:
+        if self.scoring not in get_args(Scoring):
+            raise ValueError(
+                f"scoring={self.scoring!r} is unknown; use {' or '.join(map(repr, get_args(Scoring)))}."
+            )
+        return cast(Scoring, self.scoring)
+
+    def _device(self, X: Any) -> torch.device:
+        given = X.device if self.device == "auto" and kind_of(X) == "torch" else "cpu"
+        device = torch.device(given) if torch.device(given).type != "cpu" else resolve_device(self.device)
+        if device.type == "mps":
+            raise ValueError("RidgeCV needs float64, which device='mps' has not; use device='cpu'.")
+        return device
+
+    def _keep(self, fitted: Fitted, alphas: torch.Tensor, X: Any, y: Any, *, single: bool) -> None:
+        """Set the attributes of a fit, in the kind and with the labels of its input."""
+        kinds = {kind_of(X), kind_of(y)}
+        kind: Kind = "xarray" if "xarray" in kinds else "torch" if "torch" in kinds else "numpy"
+        names = {"target": "neuroid", "feature": "feature", "alpha": "alpha"}
+        labels: Labels = {"alpha": ("alpha", alphas.cpu().numpy())}
+        if kind_of(X) == "xarray":
+            labels |= labels_along(X, X.dims[1], renamed="feature", prefix="feature_")
+        if kind_of(y) == "xarray" and not single:
+            names["target"] = y.dims[1]
+            labels |= labels_along(y, y.dims[1])
+        best = fitted.scores.gather(1, fitted.chosen[:, None])[:, 0]
+        axes: tuple[str, ...]
+        for name, tensor, axes in (
+            ("coef_", fitted.coef, ("target", "feature")),
+            ("intercept_", fitted.intercept, ("target",)),
+            ("alpha_", alphas[fitted.chosen], ("target",)),
+            ("best_score_", best, ("target",)),
+            ("cv_scores_", fitted.scores.T, ("alpha", "target")),
+        ):
+            if single:
+                tensor, axes = (
+                    tensor.squeeze(axes.index("target")),
+                    tuple(axis for axis in axes if axis != "target"),
+                )
+            dims = [names[axis] for axis in axes]
+            coords = {key: label for key, label in labels.items() if label[0] in dims}
+            attrs = getattr(y, "attrs", {}) if name == "intercept_" else {}
+            setattr(self, name, to_kind(tensor, kind, dims=dims, coords=coords, attrs=attrs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is stored: plain arrays, so that no file needs to hold tensors or labelled arrays."""
+        return {name: to_plain(value) for name, value in super().__getstate__().items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The inverse of ``__getstate__``."""
+        super().__setstate__({name: from_plain(value) for name, value in state.items()})
