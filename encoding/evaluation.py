@@ -14,7 +14,7 @@ from .audit import audit_splits, fingerprint, provenance
 from .crossvalidation import CrossValidation, FoldFit, ModelRun
 from .normalisation import attach_ceiling
 from .results import Result
-from .scorers import Scorer, find_scorer
+from .scorers import SCORERS, Scorer, find_scorer
 from .significance import find_exchange, p_values
 from .splits import make_splits
 from .tasks import Task, prepare_task
@@ -121,7 +121,10 @@ def evaluate(
         scoring=scorer.name,
         chance=scorer.chance(task.truth),
         unit_kind="classifier" if task.labels is not None else "neuroid",
-        audit=task.notes | audit_splits(task.rows, splits, task.labels) | notes | _selection(runs, dataset),
+        audit=task.notes
+        | audit_splits(task.rows, splits, task.labels)
+        | notes
+        | _selection(estimator, runs, scorer),
         provenance=provenance(estimator, runs, task.truth, splits, random_state, time.time() - started),
     )
     return Result(dataset)
@@ -168,14 +171,19 @@ def _attach_p(dataset: xr.Dataset, runs: dict[str, ModelRun]) -> None:
         dataset[key] = (("model", "unit"), np.array([of_model[key] for of_model in values]))
 
 
-def _selection(runs: dict[str, ModelRun], dataset: xr.Dataset) -> dict[str, Any]:
-    """The score by which hyperparameters were chosen, beside the nested one; choosing makes the first too good."""
-    nested = {name: float(np.nanmedian(dataset["score"].sel(model=name))) for name in runs}
-    selection = {}
-    for name, run in runs.items():
+def _selection(estimator: Any, runs: dict[str, ModelRun], scorer: Scorer) -> dict[str, Any]:
+    """The score by which hyperparameters were chosen beside the nested one, both in the unit of the choice."""
+    name = getattr(estimator, "scoring", None)
+    by = SCORERS[name] if isinstance(name, str) and name in SCORERS else scorer
+    selected, nested = {}, {}
+    for model, run in runs.items():
         best = [
             np.atleast_1d(fit.selected["best_score_"]) for fit in run.fits if "best_score_" in fit.selected
         ]
         if best:
-            selection[name] = float(np.nanmedian(np.concatenate(best)))
-    return {"nested_score": nested, "selection_score": selection or "nothing was selected"}
+            selected[model] = float(np.nanmedian(np.concatenate(best)))
+            scores = [np.atleast_1d(by.function(fit.truth, fit.prediction)) for fit in run.fits]
+            nested[model] = float(np.nanmedian(np.concatenate(scores)))
+    if not selected:
+        return {"selection": "no hyperparameter was selected by a score"}
+    return {"selection": {"scoring": by.name, "selection_score": selected, "nested_score": nested}}
