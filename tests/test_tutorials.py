@@ -1,0 +1,37 @@
+"""Every notebook runs from top to bottom, and says what it promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+TUTORIALS = Path(__file__).resolve().parents[1] / "tutorials"
+
+
+def executed(name: str, folder: Path) -> nbformat.NotebookNode:
+    notebook = nbformat.read(TUTORIALS / name, as_version=4)
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    return notebook
+
+
+def texts(notebook: nbformat.NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(o.get("text", "") + str(o.get("data", {}).get("text/plain", "")) for o in outputs)
+
+
+def test_one_array_ends_in_a_layer_profile(tmp_path):
+    notebook = executed("01_one_array.ipynb", tmp_path)
+    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "shuffle_control" in texts(notebook)
+
+
+@pytest.mark.parametrize("path", sorted(TUTORIALS.glob("*.ipynb")), ids=lambda path: path.name)
+def test_stored_outputs_hold_no_errors_and_no_paths_of_a_machine(path):
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert outputs, "a tutorial is stored with its outputs"
+    assert not [output for output in outputs if output.output_type in ("error", "stream") and "Error" in str(output)]
+    assert "/tmp/" not in texts(notebook) and "site-packages" not in texts(notebook)
