@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .assembly import assemble
-from .recordings import open_recording, set_montage
+from .recordings import load_samples, open_recording, set_montage
 from .sensors import (
     EVENTS,
     check_signals,
@@ -46,6 +46,7 @@ def read(
     bads: Bads = "drop",
     montage: str | mne.channels.DigMontage | None = None,
     proj: bool | None = None,
+    baseline: tuple[float | None, float | None] | None = None,
 ) -> xr.DataArray:
     """Read any recording, epochs or averages that MNE reads; what a file holds is found out from its content.
 
@@ -64,6 +65,9 @@ def read(
     proj
         Whether to apply the projectors that the file holds. Default as in MNE: to epochs and averages, not to
         raw recordings. ``attrs["projectors"]`` says which there are and which were applied.
+    baseline
+        For epochs and averages: seconds from and to, ``None`` for the beginning or the end; the mean over this
+        interval is taken off each channel. Default: as stored. ``attrs["baseline"]`` says what was applied.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def read(
     ------
     FileNotFoundError, ValueError
         If there is no such file, MNE cannot read it, it holds no signals, an electrode is not in the montage, or
-        ``stimulus_id`` does not apply.
+        ``stimulus_id`` or ``baseline`` does not apply.
 
     Examples
     --------
@@ -94,15 +98,19 @@ def read(
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}; check the path.")
     source = open_recording(path, proj)
-    if montage is not None:
-        for recording in source if isinstance(source, list) else [source]:
-            set_montage(recording, montage)
-    if isinstance(source, mne.BaseEpochs):
-        array = from_epochs(source, stimulus_id=stimulus_id, picks=picks, bads=bads)
-    elif stimulus_id is not None:
+    is_epochs, is_raw = isinstance(source, mne.BaseEpochs), isinstance(source, mne.io.BaseRaw)
+    if (baseline is not None and is_raw) or (stimulus_id is not None and not is_epochs):
+        holds = "a continuous recording" if is_raw else "averages"
         raise ValueError(
-            f"{path.name} holds no epochs, so stimulus_id={stimulus_id!r} cannot be applied; leave it out."
+            f"{path.name} holds {holds}: stimulus_id is for epochs, baseline for epochs and averages; leave it out."
         )
+    for recording in source if isinstance(source, list) else [source]:
+        if montage is not None:
+            set_montage(recording, montage)
+        if baseline is not None:
+            recording.apply_baseline(baseline, verbose="warning")
+    if is_epochs:
+        array = from_epochs(source, stimulus_id=stimulus_id, picks=picks, bads=bads)
     else:
         array = (from_evoked if isinstance(source, list) else from_raw)(source, picks=picks, bads=bads)
     array.attrs["provenance"] = f"{path.name}: {array.attrs['provenance']}"
@@ -148,7 +156,7 @@ def from_raw(
     (('time_bin', 'neuroid'), 50)
     """
     names, left_out = choose_channels(raw.info, picks, bads)
-    values = raw.get_data(picks=[raw.ch_names.index(name) for name in names]).T
+    values = load_samples(raw, names)
     check_signals(values, names, axis=0)
     times = _bins(raw.times, raw.info["sfreq"])
     array = _label(
@@ -210,7 +218,7 @@ def from_epochs(
     dropped = sum(bool(reasons) and reasons != ("IGNORED",) for reasons in epochs.drop_log)
     if dropped:
         left_out = [*left_out, f"{dropped} rejected epochs"]
-    return _label(
+    array = _label(
         values,
         epochs.info,
         names,
@@ -220,6 +228,8 @@ def from_epochs(
         presentation=_presentations(epochs, stimulus_id),
         time_bin=_bins(epochs.times, epochs.info["sfreq"]),
     )
+    array.attrs["baseline"] = _interval(epochs.baseline)
+    return array
 
 
 def from_evoked(
@@ -272,14 +282,13 @@ def from_evoked(
                 f"average {number} has no comment; set evoked.comment, which becomes its stimulus_id."
             )
     info = first.info.copy()
-    info["bads"] = [
-        name for name in first.ch_names if any(name in average.info["bads"] for average in averages)
-    ]
+    bad = {name for average in averages for name in average.info["bads"]}
+    info["bads"] = [name for name in first.ch_names if name in bad]
     names, left_out = choose_channels(info, picks, bads)
     rows = [info["ch_names"].index(name) for name in names]
     values = np.stack([average.data[rows] for average in averages])
     check_signals(values, names, axis=(0, 2))
-    return _label(
+    array = _label(
         values,
         info,
         names,
@@ -292,10 +301,16 @@ def from_evoked(
         },
         time_bin=_bins(first.times, info["sfreq"]),
     )
+    array.attrs["baseline"] = "; ".join(dict.fromkeys(_interval(average.baseline) for average in averages))
+    return array
 
 
 def _bins(times: NDArray[np.float64], sfreq: float) -> dict[str, Any]:
     return {"time_bin_start": times, "time_bin_end": np.r_[times[1:], times[-1] + 1 / sfreq]}
+
+
+def _interval(baseline: tuple[float, float] | None) -> str:
+    return "none" if baseline is None else f"{baseline[0]:g} to {baseline[1]:g} s"
 
 
 def _annotations(raw: mne.io.BaseRaw) -> dict[str, Any]:
@@ -380,7 +395,6 @@ def _label(
     )
     array.attrs.update(attrs)
     if bads == "drop":
-        array.attrs["bads"] = ", ".join(
-            name for name in info["ch_names"] if name in info["bads"] and name not in names
-        )
+        dropped = [name for name in info["ch_names"] if name in info["bads"] and name not in names]
+        array.attrs["bads"] = ", ".join(dropped)
     return array

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .sensors import some
 
@@ -30,29 +34,26 @@ def open_recording(path: Path, proj: bool | None) -> Any:
     ValueError
         If MNE cannot read it, or it holds something else than signals.
     """
-    import mne
-
-    holds = "raw"
-    try:
-        if path.name.endswith((".fif", ".fif.gz")):
-            holds = mne.what(path)
-        if holds == "epochs":
-            return mne.read_epochs(path, proj=proj is not False, verbose="warning")
-        if holds == "evoked":
-            return mne.read_evokeds(path, proj=proj is not False, verbose="warning")
-        if holds == "raw":
+    if path.name.endswith((".fif", ".fif.gz")):
+        recording = _open_fif(path, proj is not False)
+    else:
+        try:
             recording = _open_raw(path)
-            return recording.apply_proj(verbose="warning") if proj else recording
+        except Exception as error:
+            raise ValueError(
+                f"MNE cannot read {path.name} ({_reason(error)}); check that it is whole and of a known format."
+            ) from error
+    return recording.apply_proj(verbose="warning") if proj and not isinstance(recording, list) else recording
+
+
+def load_samples(raw: mne.io.BaseRaw, names: list[str]) -> NDArray[np.float64]:
+    """Load channels of a recording, ``time × channel``; refuse one whose file ends too early."""
+    try:
+        return np.asarray(raw.get_data(picks=[raw.ch_names.index(name) for name in names])).T
     except Exception as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ValueError(
-            f"MNE cannot read {path.name} ({reason}); check that it is whole and of a format that MNE knows."
+            f"the samples of the recording cannot be read ({_reason(error)}); its file is cut off or damaged."
         ) from error
-    if holds == "unknown":
-        raise ValueError(f"MNE finds nothing that it knows in {path.name}; the file may be cut off.")
-    raise ValueError(
-        f"{path.name} holds {holds}, not signals; name the file with the recording, epochs or averages."
-    )
 
 
 def set_montage(recording: Any, montage: str | mne.channels.DigMontage) -> None:
@@ -87,6 +88,28 @@ def set_montage(recording: Any, montage: str | mne.channels.DigMontage) -> None:
     recording.set_montage(montage, on_missing="ignore", verbose="warning")
 
 
+def _open_fif(path: Path, proj: bool) -> Any:
+    """What the file holds, whatever it is called; what its name suggests is tried first."""
+    import mne
+
+    readers: dict[str, Callable[[], Any]] = {
+        "raw": lambda: mne.io.read_raw_fif(path, verbose="warning"),
+        "epo": lambda: mne.read_epochs(path, proj=proj, verbose="warning"),
+        "ave": lambda: mne.read_evokeds(path, proj=proj, verbose="warning"),
+    }
+    for kind in sorted(readers, key=lambda kind: kind not in path.name):
+        try:
+            return readers[kind]()
+        except Exception:
+            continue
+    holds = mne.what(path)
+    if holds in (None, "unknown"):
+        raise ValueError(f"MNE finds nothing that it knows in {path.name}; the file may be cut off.")
+    raise ValueError(
+        f"{path.name} holds {holds}, not signals; name the file with the recording, epochs or averages."
+    )
+
+
 def _open_raw(path: Path) -> Any:
     """A continuous recording; EEGLAB has one suffix for recordings and for epochs."""
     import mne
@@ -97,3 +120,7 @@ def _open_raw(path: Path) -> Any:
         return mne.io.read_raw_eeglab(path, verbose="warning")
     except TypeError:
         return mne.read_epochs_eeglab(path, verbose="warning")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")

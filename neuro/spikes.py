@@ -256,7 +256,7 @@ def _label(
         values = values[0].T
     array = assemble(values, modality="spikes", units=units, provenance=provenance, **tables)
     if bin_size is None:
-        array.attrs.update(window_start=edges[0] / 1e9, window_end=edges[-1] / 1e9)
+        array.attrs.update(window_start=float(edges[0]) / 1e9, window_end=float(edges[-1]) / 1e9)
     return array
 
 

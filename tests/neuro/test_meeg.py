@@ -66,6 +66,8 @@ def test_averages_are_those_of_mne(audvis, evokeds):
     assert audvis.n_repeats.values.tolist() == [3, 6, 6, 6]
     assert audvis.attrs["sfreq"] == picked[0].info["sfreq"]
     assert "10 channels that were not picked" in audvis.attrs["provenance"]
+    assert audvis.attrs["projectors"].split("; ")[0] == "PCA-v1 (applied)"
+    assert audvis.attrs["baseline"] == "none"
 
 
 def test_bins_follow_each_other(audvis):

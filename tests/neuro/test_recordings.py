@@ -102,14 +102,14 @@ def test_projectors_of_raw_files_are_applied_on_request(tmp_path):
     )
 
 
-@pytest.mark.parametrize("proj", [True, False])
-def test_projectors_are_stated(data, proj):
+def test_projectors_are_left_aside_on_request(data):
     path = data / "meg-evoked-audvis" / "test-ave.fif.gz"
-    array = meeg.read(path, proj=proj, picks="mag")
-    expected = mne.read_evokeds(path, proj=proj, verbose="error")[2].pick("mag")
+    array = meeg.read(path, proj=False, picks="mag", baseline=(None, 0))
+    expected = mne.read_evokeds(path, 2, proj=False, baseline=(None, 0), verbose="error").pick("mag")
     np.testing.assert_array_equal(array.values[2], expected.data)
-    word = "applied" if proj else "not applied"
-    assert array.attrs["projectors"].split("; ")[0] == f"PCA-v1 ({word})"
+    assert array.attrs["projectors"].split("; ")[0] == "PCA-v1 (not applied)"
+    assert array.attrs["baseline"] == "-0.199795 to 0 s"
+    assert meeg.from_evoked(meeg.to_mne(array)).attrs["baseline"] == "none"
 
 
 def test_files_that_cannot_be_read(tmp_path, data):
@@ -121,11 +121,23 @@ def test_files_that_cannot_be_read(tmp_path, data):
     with pytest.raises(ValueError, match=r"MNE cannot read note\.xyz"):
         meeg.read(tmp_path / "note.xyz")
     whole = (data / "ssvep-exo" / "subject01_session1_raw.fif").read_bytes()
+    (tmp_path / "half_raw.fif").write_bytes(whole[: len(whole) // 2])
+    with (
+        pytest.warns(RuntimeWarning, match="Invalid tag"),
+        pytest.raises(ValueError, match=r"the samples of the recording cannot be read .*cut off or damaged"),
+    ):
+        meeg.read(tmp_path / "half_raw.fif")
     (tmp_path / "cut_raw.fif").write_bytes(whole[:200])
     with pytest.raises(ValueError, match=r"cut_raw\.fif"):
         meeg.read(tmp_path / "cut_raw.fif")
-    with pytest.raises(ValueError, match=r"S001R06\.edf holds no epochs, so stimulus_id='event'"):
-        meeg.read(data / "mi-eegmmidb-s001" / "S001R06.edf", stimulus_id="event")
+    for wrong in ({"stimulus_id": "event"}, {"baseline": (None, 0)}):
+        with pytest.raises(
+            ValueError, match=r"S001R06\.edf holds a continuous recording: stimulus_id is for epochs"
+        ):
+            meeg.read(data / "mi-eegmmidb-s001" / "S001R06.edf", **wrong)
+    mne.EvokedArray(np.eye(2, 5), mne.create_info(2, 100.0, "eeg"), comment="a").save(tmp_path / "a-ave.fif")
+    with pytest.raises(ValueError, match=r"a-ave\.fif holds averages: stimulus_id is for epochs"):
+        meeg.read(tmp_path / "a-ave.fif", stimulus_id="event")
 
 
 def test_positions_for_files_without(data):

@@ -106,6 +106,13 @@ def test_head_maps_need_only_positions():
     np.testing.assert_allclose(info["chs"][1]["loc"][:3], montage["Cz"])
 
 
+def test_simulated_electrodes_have_their_place():
+    epochs = meeg.to_mne(neuro.simulate(modality="eeg", n_stimuli=4, random_state=0))
+    assert len(epochs) == 4
+    radius = [np.linalg.norm(channel["loc"][:3]) for channel in epochs.info["chs"]]
+    assert 0.05 < min(radius) < max(radius) < 0.15
+
+
 def test_head_maps_survive_files_and_selections(audvis, tmp_path):
     neuro.save(tmp_path / "audvis.nc", audvis)
     loaded = neuro.load(tmp_path / "audvis.nc")

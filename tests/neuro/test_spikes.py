@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -45,6 +46,14 @@ def test_one_count_a_window():
     np.testing.assert_allclose(array, np.array([[3, 0], [1, 3], [1, 0]]) / 0.8)
     assert array.attrs["units"] == "spikes/s"
     assert (array.attrs["window_start"], array.attrs["window_end"]) == (-0.6, 0.2)
+
+
+def test_counts_survive_files(tmp_path):
+    array = spikes.count(
+        TRAINS, events=EVENTS, window=(-0.6, 0.2), rate=True, neuroid={"region": "V1"}, stop=4
+    )
+    neuro.save(tmp_path / "s.nc", array)
+    xr.testing.assert_identical(neuro.load(tmp_path / "s.nc").load(), array)
 
 
 @settings(max_examples=60, deadline=None)
