@@ -6,6 +6,7 @@ Every measure is one Gram matrix and a little arithmetic, for all leading axes a
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .similarity import unit_length
@@ -49,7 +50,7 @@ def sqeuclidean(patterns: torch.Tensor) -> torch.Tensor:
     """
     # the mean pattern cancels in every difference, but not in the rounding of the Gram matrix
     centred = patterns - patterns.mean(dim=-2, keepdim=True)
-    gram = centred @ centred.mT
+    gram = _gram(centred)
     rows, columns = _pairs(gram)
     own = gram.diagonal(dim1=-2, dim2=-1)
     return (own[..., rows] + own[..., columns] - 2 * gram[..., rows, columns]).clamp_(min=0)
@@ -147,8 +148,16 @@ def whiten(patterns: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     return whitened.T.reshape(patterns.shape)
 
 
+def _gram(rows: torch.Tensor) -> torch.Tensor:
+    """Inner products of rows; of these numpy computes one half only, torch on the CPU both."""
+    if rows.device.type == "cpu":
+        values = rows.numpy()
+        return torch.from_numpy(np.matmul(values, values.swapaxes(-1, -2)))
+    return rows @ rows.mT
+
+
 def _one_minus_inner(directions: torch.Tensor) -> torch.Tensor:
-    gram = directions @ directions.mT
+    gram = _gram(directions)
     rows, columns = _pairs(gram)
     return 1 - gram[..., rows, columns]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 #: blocks this short are cheaper to count by comparing all their pairs
@@ -30,7 +31,7 @@ def midranks(values: torch.Tensor) -> torch.Tensor:
     >>> midranks(torch.tensor([0.3, 0.1, 0.3, 0.2])).tolist()
     [3.5, 1.0, 3.5, 2.0]
     """
-    ordered, order = values.sort(dim=-1)
+    ordered, order = _sorted(values)
     first, last = _tie_bounds(ordered)
     return torch.empty_like(values).scatter_(-1, order, ((first + last) / 2 + 1).to(values.dtype))
 
@@ -46,17 +47,17 @@ def strict_ranks(values: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        ``(..., 1, n)`` integers where no row has ties. Else ``(..., 2, n)``: equal values in order of their place,
-        and in the opposite order, so that anything antisymmetric in a tied pair cancels between the two.
+        ``(..., 1, n)`` integers where no row has ties. Else ``(..., 2, n)``: equal values in some order and in its
+        opposite, so that anything antisymmetric in a tied pair cancels between the two.
 
     Examples
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.ranks import strict_ranks
-    >>> strict_ranks(torch.tensor([0.3, 0.1, 0.3])).tolist()
+    >>> sorted(strict_ranks(torch.tensor([0.3, 0.1, 0.3])).tolist())
     [[1, 0, 2], [2, 0, 1]]
     """
-    ordered, order = values.sort(dim=-1, stable=True)
+    ordered, order = _sorted(values)
     place = torch.arange(values.shape[-1], device=values.device).expand(values.shape)
     ranks = [place]
     if bool((ordered[..., 1:] == ordered[..., :-1]).any()):
@@ -143,6 +144,15 @@ def inversions(permutation: torch.Tensor) -> torch.Tensor:
     for shift in range(1, blocks.shape[-1]):
         count += (blocks[..., :-shift] > blocks[..., shift:]).sum(dim=(-1, -2))
     return count.reshape(shape)
+
+
+def _sorted(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sorted rows and their order; on the CPU numpy's vectorised sort is several times faster than torch's."""
+    if values.device.type == "cpu":
+        order = torch.from_numpy(np.argsort(values.numpy(), axis=-1))
+        return values.gather(-1, order), order
+    ordered, order = values.sort(dim=-1)
+    return ordered, order
 
 
 def _tie_bounds(ordered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -46,7 +46,7 @@ def compare(a: Any, b: Any = None, method: str = "spearman", *, device: str | to
     Examples
     --------
     >>> from cerebridge.encoding import rsa
-    >>> rsa.compare([1, 2, 3], [1, 2, 4])
+    >>> rsa.compare([1, 2, 3], [1, 2, 4], method="tau-a")
     1.0
     """
     check_method(method)

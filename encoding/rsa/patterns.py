@@ -70,7 +70,8 @@ def select_units(array: xr.DataArray, units: NDArray[np.intp]) -> xr.DataArray:
 
 def mean_patterns(array: xr.DataArray, label: str, device: torch.device) -> tuple[torch.Tensor, Array]:
     """Mean pattern of each stimulus, ``(time bins or 1, stimuli, units)``, and the stimuli."""
-    mean = average_repeats(array)
+    stimuli = array.coords["stimulus_id"].values
+    mean = array if len(pd.unique(stimuli)) == len(stimuli) else average_repeats(array)
     check_finite(mean, label)
     return _time_first(to_tensor(mean, device)), mean.coords["stimulus_id"].values
 

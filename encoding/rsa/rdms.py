@@ -256,7 +256,8 @@ def _check_defined(
     a, b = (stimuli[k[pair]] for k in np.triu_indices(len(stimuli), 1))
     if metric == "crossnobis":
         raise ValueError(
-            f"stimuli {quoted(a)} and {quoted(b)} of {label!r} never occur in the same run; crossnobis needs one that holds both."
+            f"stimuli {quoted(a)} and {quoted(b)} of {label!r} never occur in the same run; "
+            "crossnobis needs one that holds both."
         )
     here = patterns[time]
     size = here.abs().amax(dim=-1)
@@ -265,8 +266,8 @@ def _check_defined(
     )
     kind = "zero" if metric == "cosine" else "constant"
     raise ValueError(
-        f"the pattern of stimulus {quoted(stimuli[int(flatness.argmin())])} is {kind} over the {here.shape[-1]} units of "
-        f"{label!r}, so metric={metric!r} is undefined; leave the stimulus out or use metric='euclidean'."
+        f"the pattern of stimulus {quoted(stimuli[int(flatness.argmin())])} is {kind} over the {here.shape[-1]} "
+        f"units of {label!r}, so metric={metric!r} is undefined; leave the stimulus out or use metric='euclidean'."
     )
 
 
