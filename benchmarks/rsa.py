@@ -26,7 +26,7 @@ AGREEMENT = 1e-10
 def run(quick: bool) -> dict[str, Any]:
     """Compute and compare RDMs (quick: a tenth of the size) with both packages."""
     rng = np.random.default_rng(0)
-    stimuli, units, channels, many, few = (100, 1000, 50, 20, 5) if quick else (1000, 10000, 500, 200, 50)
+    stimuli, units, channels, many, few = (100, 1000, 50, 20, 5) if quick else (1000, 10000, 500, 200, 20)
     jobs: dict[str, Job] = {
         f"correlation, {stimuli} stimuli x {units} units": dissimilarities(rng, stimuli, units),
         f"crossnobis, 92 stimuli x 8 runs x {channels} units": crossvalidated(rng, 92, channels),
