@@ -53,6 +53,10 @@ def read_events(source: Any, *, where: str, duration: float, outside: Outside = 
     >>> read_events(table, where="run 0", duration=10).stimulus_id.tolist()
     ['face']
     """
+    if source is None:
+        raise ValueError(
+            f"{where} has no events, but other runs have; give it a table too, without rows if need be."
+        )
     table = source if isinstance(source, pd.DataFrame) else pd.read_csv(source, sep="\t", na_values="n/a")
     missing = [column for column in ("onset", "duration", "trial_type") if column not in table]
     if missing:

@@ -100,35 +100,36 @@ def betas(
             f"{broken} of {array.sizes['neuroid']} units hold values that are not finite; leave them out first."
         )
     short = [key["run"] if len(key) == 1 else tuple(key.values()) for key in keys]
-    tables = (
-        unpack_events(array, keys) if events is None else per_run(events, short, len(keys) == 1, "events")
-    )
+    if events is None:
+        tables = unpack_events(array, keys)
+    else:
+        tables = per_run(events, short, len(keys) == 1, "events")
     nuisance = per_run(confounds, short, len(keys) == 1, "confounds")
     design = {"hrf_model": hrf_model, "drift_model": drift_model, "high_pass": high_pass}
     fit = {"noise_model": noise_model, "n_jobs": n_jobs, "random_state": 0}
-    values, labels = [], []
+    separately = _separate if model == "lss" else _together
+    values, labels, constant = [], [], constant_labels(array, rows)
     work = list(zip(keys, rows, tables, nuisance, strict=True))
-    for key, at, table, regressors in track(work, "estimating responses", show=show):
+    for k, (key, at, table, regressors) in enumerate(track(work, "estimating responses", show=show)):
         name = name_of(key)
         start, end = _volume_times(array, at, name)
         trials = _trials(read_events(table, where=name, duration=float(end[-1])), model)
+        if trials.empty:
+            raise ValueError(
+                f"{name} has no events, so there is no response to estimate; select the other runs."
+            )
         frames = {
             "frame_times": start + slice_time_ref * (end - start),
             "add_regs": read_confounds(regressors, len(at), name),
         }
         signal = array.values[at].astype(np.float64)
-        separately = _separate if model == "lss" else _together
         values.append(separately(signal, trials, {**design, **frames}, fit, name))
-        constant = {
-            label: column[0] for label, column in constant_labels(array, [at]).items() if label not in trials
-        }
-        described = (
-            trials
-            if model != "condition"
-            else trials.drop_duplicates("regressor")[["stimulus_id", "trial_type"]]
-        )
-        labels.append(described.drop(columns="regressor", errors="ignore").assign(**constant))
+        described = trials.drop_duplicates("regressor").drop(columns="regressor")
+        own = {label: column[k] for label, column in constant.items() if label not in described}
+        labels.append(described.assign(**own))
     table = pd.concat(labels, ignore_index=True)
+    if model == "condition":
+        table = table.drop(columns=["onset", "duration"])
     columns = {str(column): np.array(table[column].tolist()) for column in table}
     out = presentations(array, np.concatenate(values).astype(array.dtype), columns)
     out.attrs["provenance"] = (

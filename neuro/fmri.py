@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ from .bold import grid, read_atlas, sphere_atlas
 from .brainmaps import to_img
 from .cleaning import STANDARDIZATIONS, clean_runs, raw_values, read_confounds, region_means
 from .firstlevel import betas
-from .runs import open_runs, pack_events, time_table
+from .runs import Runs, open_runs, pack_events, time_table
 from .trials import block_means, select_reliable
 
 __all__ = ["betas", "block_means", "read", "read_bids", "select_reliable", "to_img"]
@@ -27,6 +28,7 @@ CHOICES: dict[str, Sequence[Any]] = {
     "outside": ("raise", "crop"),
     "unit": ("voxel", "region"),
     "invalid": ("raise", "drop"),
+    "filter": (None, "cosine", "butterworth"),
     "detrend": ("linear", True, None, False),
     "standardize": tuple(STANDARDIZATIONS),
 }
@@ -51,6 +53,7 @@ def read(
     detrend: Literal["linear"] | bool | None = None,
     high_pass: float | None = None,
     low_pass: float | None = None,
+    filter: Literal["cosine", "butterworth"] | None = None,
     confounds: Any = None,
     sample_mask: Any = None,
     standardize: Literal["zscore", "psc"] | bool | None = "zscore",
@@ -93,8 +96,11 @@ def read(
     smoothing_fwhm
         Gaussian smoothing of volumes in mm.
     detrend, high_pass, low_pass, standardize
-        As in ``nilearn.signal.clean``, in each run by itself: linear trend removed; Butterworth filter in Hz;
-        ``"zscore"`` (``True``) with the sample standard deviation, ``"psc"`` percent signal change.
+        As in ``nilearn.signal.clean``, in each run by itself: linear trend removed; filter limits in Hz; ``"zscore"``
+        (``True``) with the sample standard deviation, ``"psc"`` percent signal change.
+    filter
+        ``"cosine"`` regresses out slow cosines, as SPM and fMRIPrep do, and is much faster; ``"butterworth"``. Default
+        the first for a high-pass alone, the second where ``low_pass`` is given.
     invalid
         Voxels that are constant or not finite in any run are refused (``"raise"``) or left out (``"drop"``, counted in
         ``attrs["dropped_constant"]`` and ``attrs["dropped_nonfinite"]``).
@@ -130,19 +136,11 @@ def read(
     >>> array.dims, array.shape, int((array.trial_type == "face").sum())
     (('time_bin', 'neuroid'), (18, 12), 4)
     """
-    _check_choices(
-        design=design, outside=outside, unit=unit, invalid=invalid, detrend=detrend, standardize=standardize
-    )
+    chosen = {"design": design, "outside": outside, "unit": unit, "invalid": invalid}
+    _check_choices(**chosen, filter=filter, detrend=detrend, standardize=standardize)
     scan = open_runs(runs, t_r)
-    if spheres is not None and (atlas is not None or scan.kind != "nifti"):
-        raise ValueError(
-            "spheres are regions of volumes and take the place of an atlas; give one of the two."
-        )
-    regions = read_atlas(atlas, region_names) if spheres is None else sphere_atlas(spheres, scan.images[0])
-    tables = [
-        None if table is None else read_events(table, where=name, duration=size * scan.t_r, outside=outside)
-        for table, name, size in zip(scan.each(events, "events"), scan.names, scan.sizes, strict=True)
-    ]
+    regions = _atlas(scan, atlas, region_names, spheres)
+    tables = _events(scan, events, outside)
     nuisance = [
         read_confounds(table, size, name)
         for table, name, size in zip(scan.each(confounds, "confounds"), scan.names, scan.sizes, strict=True)
@@ -154,7 +152,7 @@ def read(
     if unit == "region":
         values, neuroid = region_means(values, neuroid)
     method = STANDARDIZATIONS[standardize]
-    options = {"detrend": bool(detrend), "standardize": method, "high_pass": high_pass, "low_pass": low_pass}
+    options = {"detrend": bool(detrend), "standardize": method, **_filter(filter, high_pass, low_pass)}
     values, volumes = clean_runs(values, scan, nuisance, scan.each(sample_mask, "sample_mask"), options)
     array = assemble(
         values,
@@ -166,9 +164,9 @@ def read(
         provenance=_provenance(len(scan.sizes), nuisance, smoothing_fwhm, options),
     )
     array.attrs.update(units.attrs, **dropped, n_censored=sum(scan.sizes) - len(values))
-    if any(table is not None for table in tables):
+    if tables is not None:
         array.attrs["events"] = pack_events(scan, tables)
-        array.attrs["events_cropped"] = sum(table.attrs["cropped"] for table in tables if table is not None)
+        array.attrs["events_cropped"] = sum(table.attrs["cropped"] for table in tables)
     return array
 
 
@@ -176,6 +174,37 @@ def _check_choices(**given: Any) -> None:
     for name, value in given.items():
         if value not in CHOICES[name]:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, CHOICES[name]))}.")
+
+
+def _atlas(scan: Runs, atlas: Any, region_names: Any, spheres: Mapping[str, Sequence[float]] | None) -> Any:
+    if spheres is None:
+        return read_atlas(atlas, region_names)
+    if atlas is not None or scan.kind != "nifti":
+        raise ValueError(
+            "spheres are regions of volumes and take the place of an atlas; give one of the two."
+        )
+    return sphere_atlas(spheres, scan.images[0])
+
+
+def _events(scan: Runs, events: Any, outside: Outside) -> list[pd.DataFrame] | None:
+    if events is None:
+        return None
+    return [
+        read_events(table, where=name, duration=size * scan.t_r, outside=outside)
+        for table, name, size in zip(scan.each(events, "events"), scan.names, scan.sizes, strict=True)
+    ]
+
+
+def _filter(name: str | None, high_pass: float | None, low_pass: float | None) -> dict[str, Any]:
+    """nilearn's filter options; none where no limit is given."""
+    if high_pass is None and low_pass is None:
+        return {"filter": False}
+    if name == "cosine" and low_pass is not None:
+        raise ValueError(
+            "cosines cannot filter above low_pass; pass filter='butterworth', or leave low_pass out."
+        )
+    chosen = name or ("cosine" if low_pass is None else "butterworth")
+    return {"filter": chosen, "high_pass": high_pass, "low_pass": low_pass}
 
 
 def _of_subject(neuroid: dict[str, NDArray[Any]], subject: str | None) -> dict[str, NDArray[Any]]:
@@ -190,19 +219,10 @@ def _provenance(
 ) -> str:
     import nilearn
 
-    steps = [
-        f"{name.replace('_', ' ')} {value:g} Hz"
-        for name, value in options.items()
-        if name.endswith("pass") and value
-    ]
-    steps += [
-        step for step in ("linear detrend" if options["detrend"] else None, options["standardize"]) if step
-    ]
-    if smoothing_fwhm is not None:
-        steps.insert(0, f"smoothing {smoothing_fwhm:g} mm")
-    if any(table is not None for table in nuisance):
-        steps.append(f"confounds {max(table.shape[1] for table in nuisance if table is not None)}")
-    return f"{n_runs} runs by nilearn {nilearn.__version__}; run by run: {', '.join(steps) or 'nothing done'}"
+    columns = [table.shape[1] for table in nuisance if table is not None]
+    done = {"smoothing_fwhm": smoothing_fwhm, "confounds": max(columns, default=None), **options}
+    said = ", ".join(f"{name} {value}" for name, value in done.items() if value not in (None, False))
+    return f"{n_runs} runs by nilearn {nilearn.__version__}; in each run: {said or 'nothing done'}"
 
 
 def read_bids(

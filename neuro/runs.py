@@ -230,7 +230,7 @@ def _repetition_time(image: Any, t_r: float | None, name: str) -> float:
 
 
 def time_table(
-    runs: Runs, volumes: Sequence[NDArray[Any]], events: Sequence[pd.DataFrame | None], delay: float | None
+    runs: Runs, volumes: Sequence[NDArray[Any]], events: Sequence[pd.DataFrame] | None, delay: float | None
 ) -> pd.DataFrame:
     """One row a volume: its times within the run, the run, and what its event was.
 
@@ -241,32 +241,28 @@ def time_table(
     volumes
         Indices of the volumes kept, one array a run.
     events
-        Checked events of each run.
+        Checked events of each run, or ``None``.
     delay
         Haemodynamic lag of the labels in seconds; ``None`` gives volumes no labels.
     """
     tables, n_events = [], 0
-    for labels, name, size, kept, table in zip(
-        runs.labels, runs.names, runs.sizes, volumes, events, strict=True
+    for k, (labels, name, size, kept) in enumerate(
+        zip(runs.labels, runs.names, runs.sizes, volumes, strict=True)
     ):
         columns = {"time_bin_start": kept * runs.t_r, "time_bin_end": (kept + 1) * runs.t_r, **labels}
-        if table is not None and delay is not None:
-            volume_labels = label_volumes(table, size, runs.t_r, where=name, delay=delay)
+        if events is not None and delay is not None:
+            volume_labels = label_volumes(events[k], size, runs.t_r, where=name, delay=delay)
             block = volume_labels["block"]
             volume_labels["block"] = np.where(block >= 0, block + n_events, -1)
-            n_events += len(table)
+            n_events += len(events[k])
             columns.update({column: values[kept] for column, values in volume_labels.items()})
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 
-def pack_events(runs: Runs, events: Sequence[pd.DataFrame | None]) -> str:
+def pack_events(runs: Runs, events: Sequence[pd.DataFrame]) -> str:
     """The events of all runs as JSON, so that they travel with the array."""
-    packed = [
-        {**labels, **table.to_dict("list")}
-        for labels, table in zip(runs.labels, events, strict=True)
-        if table is not None
-    ]
+    packed = [{**labels, **table.to_dict("list")} for labels, table in zip(runs.labels, events, strict=True)]
     return json.dumps(packed, default=lambda value: value.item())
 
 

@@ -55,9 +55,11 @@ def atlas() -> nibabel.Nifti1Image:
 
 @pytest.mark.parametrize("standardize", ["zscore", "psc", None])
 @pytest.mark.parametrize(
-    "options", [{}, {"high_pass": 0.02, "low_pass": 0.2}], ids=["unfiltered", "filtered"]
+    ("options", "kind"),
+    [({}, False), ({"high_pass": 0.02}, "cosine"), ({"high_pass": 0.02, "low_pass": 0.2}, "butterworth")],
+    ids=["unfiltered", "high-pass", "band-pass"],
 )
-def test_read_equals_nilearns_masker_run_by_run(mask, standardize, options) -> None:
+def test_read_equals_nilearns_masker_run_by_run(mask, standardize, options, kind) -> None:
     runs = [image(0, n=60), image(1, n=60)]
     nuisance = [np.random.default_rng(seed).normal(size=(60, 2)) for seed in (5, 6)]
     array = fmri.read(
@@ -70,7 +72,8 @@ def test_read_equals_nilearns_masker_run_by_run(mask, standardize, options) -> N
         **options,
     )
     names = {"zscore": "zscore_sample", "psc": "psc", None: None}
-    masker = NiftiMasker(mask, detrend=True, standardize=names[standardize], t_r=2.0, **options).fit()
+    masker = NiftiMasker(mask, detrend=True, standardize=names[standardize], t_r=2.0, **options)
+    masker.set_params(clean_args={"filter": kind}).fit()
     expected = np.concatenate([masker.transform(r, confounds=c) for r, c in zip(runs, nuisance, strict=True)])
     np.testing.assert_allclose(array.values, expected, atol=1e-6)
     assert array.attrs["units"] == {"zscore": "z", "psc": "%", None: "a.u."}[standardize]
@@ -252,6 +255,8 @@ def test_voxels_without_signal_are_refused_or_dropped(value, word) -> None:
         ({"spheres": {"a": (10, -20, 5, 9), "b": (7, -20, 5, 9)}}, "'a' and 'b' share voxels"),
         ({"t_r": 0.0}, "pass t_r in seconds"),
         ({"high_pass": 0.01, "low_pass": 0.1}, "nilearn cannot clean run 0"),
+        ({"low_pass": 0.1, "filter": "cosine"}, "cosines cannot filter above low_pass"),
+        ({"filter": "boxcar", "high_pass": 0.1}, "filter is 'boxcar'"),
         ({"standardize": "unit"}, "standardize is 'unit'"),
         ({"unit": "cluster"}, "unit is 'cluster'"),
         ({"design": "mixed"}, "design is 'mixed'"),
@@ -309,6 +314,16 @@ def test_events_may_be_cut_to_the_run() -> None:
     array = fmri.read(image(), events=table, outside="crop")
     assert (array.trial_type == "house").sum() == 4
     assert array.attrs["events_cropped"] == 2
+
+
+def test_every_run_has_a_table_of_events_which_may_be_empty() -> None:
+    table = events((4, 8, "face"))
+    with pytest.raises(ValueError, match="run 1 has no events, but other runs have"):
+        fmri.read([image(0), image(1)], events=[table, None])
+    array = fmri.read([image(0), image(1)], events=[table, table.iloc[:0]])
+    assert set(array.trial_type.values[30:]) == {"rest"}
+    with pytest.raises(ValueError, match="run 1 has no events, so there is no response"):
+        fmri.betas(array)
 
 
 def test_event_designs_keep_their_events_for_the_model() -> None:

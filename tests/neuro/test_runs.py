@@ -66,15 +66,15 @@ def test_times_lie_within_the_run_and_blocks_go_on() -> None:
 def test_events_travel_as_text() -> None:
     runs = open_runs({("s", np.int64(1)): image(), ("s", np.int64(2)): image()})
     table = pd.DataFrame({"onset": [2.5], "duration": [4.0], "trial_type": ["a"], "stimulus_id": ["ä"]})
-    packed = pack_events(runs, [table, None])
-    assert len(json.loads(packed)) == 1
+    packed = pack_events(runs, [table, table.iloc[:0]])
+    assert len(json.loads(packed)) == 2
     time = {"time_bin_start": [0.0], "time_bin_end": [1.0], "run": 1, "session": "s"}
     array = neuro.assemble([[1.0]], time_bin=time, neuroid={"neuroid_id": ["v"]}, modality="fmri", units="z")
     array.attrs["events"] = packed
     found = unpack_events(array, [labels for labels, _ in runs_of(array)])
     pd.testing.assert_frame_equal(found[0], table, check_dtype=False)
-    with pytest.raises(ValueError, match="no events of session s run 2"):
-        unpack_events(array, [{"session": "s", "run": 2}])
+    with pytest.raises(ValueError, match="no events of session s run 3"):
+        unpack_events(array, [{"session": "s", "run": 3}])
 
 
 def test_runs_are_told_apart_by_session() -> None:
