@@ -24,7 +24,7 @@ from ..neuro.store import load as load_array
 from .batches import Feed, Preprocess, cut_rows, preprocess_by_default
 from .collecting import MemoryWriter, Shards, Writer
 from .devices import resolve_device
-from .memory import LiveBytes, Plan, format_bytes, parse_bytes, plan_batches
+from .memory import LABEL_BYTES, LiveBytes, Plan, format_bytes, parse_bytes, plan_batches
 from .names import describe
 from .pooling import Pool, resolve_pool
 from .stimuli import StimulusSet
@@ -121,8 +121,6 @@ def extract(
         "preprocess": describe(prepare),
         "dtype": dtype,
     }
-    versions = {"device": job.device.type, "torch": torch.__version__, "cerebridge": __version__}
-    provenance = json.dumps({**facts, "stimuli": stimuli.hash, **versions})
     with evaluating(net, job.device):
         trial = job.try_out()
         outputs = trial.features * job.dtype.itemsize
@@ -130,16 +128,19 @@ def extract(
             forward=trial.forward,
             inputs=trial.inputs,
             outputs=outputs,
+            labels=trial.features * LABEL_BYTES,
             memory=budget,
             batch_size=size,
             device=job.device,
         )
+        run = {"stimuli": stimuli.hash, "device": job.device.type, "batch_size": plan.batch_size}
+        provenance = json.dumps({**facts, **run, "torch": torch.__version__, "cerebridge": __version__})
         if store is None:
             _refuse_large_result(len(stimuli) * outputs, budget)
             kept = MemoryWriter(len(stimuli), trial.shapes, np.dtype(dtype))
             job.run(kept, trial, plan)
             return kept.array(stimuli.table, provenance)
-        with ShardWriter(store, facts, len(stimuli)) as writer:
+        with ShardWriter(store, {**facts, "stimuli": stimuli.hash}, len(stimuli)) as writer:
             _refuse_full_disk(Path(store), (len(stimuli) - len(writer.done)) * outputs)
             job.run(writer, trial, plan)
             writer.close(stimuli.table, provenance=provenance)

@@ -202,6 +202,6 @@ class Shards:
         try:
             if self._writing is None or not self._writing.done() or self._writing.exception() is None:
                 self._flush()
-                self._wait()
+            self._wait()
         finally:
             self._thread.shutdown()

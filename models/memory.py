@@ -22,6 +22,8 @@ LARGEST_BATCH = 256
 THREAD_BYTES = 64 * 2**20
 #: kernels need room of their own (reordered inputs, column buffers), and allocators keep some
 WORKSPACE = 2
+#: of one unit: its id, layer and place, as text and numbers, while the index is written
+LABEL_BYTES = 500
 #: a shard this large is written at full speed, and no more than this is computed again after a kill
 SHARD_BYTES = 64 * 2**20
 
@@ -124,6 +126,7 @@ def plan_batches(
     forward: float,
     inputs: float,
     outputs: float,
+    labels: float,
     memory: int,
     batch_size: int | None,
     device: torch.device,
@@ -134,6 +137,8 @@ def plan_batches(
     ----------
     forward, inputs, outputs
         Bytes that one stimulus takes while the network runs, as its input, and as what is kept of it.
+    labels
+        Bytes that the labels of all units take.
     memory
         The promise, in bytes.
     batch_size
@@ -144,28 +149,31 @@ def plan_batches(
     Raises
     ------
     ValueError
-        If not even the batch asked for, or one stimulus, fits.
+        If not even the labels and the batch asked for, or one stimulus, fit.
 
     Examples
     --------
     >>> import torch
     >>> from cerebridge.models.memory import plan_batches
-    >>> plan_batches(forward=9e6, inputs=1e5, outputs=1e5, memory=10**8, batch_size=4, device=torch.device("cpu"))
-    Plan(batch_size=4, shard_rows=132, peak_bytes=99600000)
+    >>> need = {"forward": 9e6, "inputs": 1e5, "outputs": 1e5, "labels": 2e5}
+    >>> plan_batches(**need, memory=10**8, batch_size=4, device=torch.device("cpu"))
+    Plan(batch_size=4, shard_rows=132, peak_bytes=99800000)
     """
     # the batch that runs, the one decoded ahead and its stacked copy; one shard is filled while another is written
-    one = forward * WORKSPACE + 3 * inputs + 2 * outputs
-    size = batch_size or _power_of_two(min(memory / one, _worthwhile(forward, device)))
-    if size * one > memory:
+    running = forward * WORKSPACE + 3 * inputs
+    free = memory - labels
+    size = batch_size or _power_of_two(min(free / (running + 2 * outputs), _worthwhile(forward, device)))
+    needed = labels + size * (running + 2 * outputs)
+    if needed > memory:
         what = "one stimulus" if size == 1 else f"a batch of {size}"
         raise ValueError(
-            f"{what} needs about {format_bytes(size * one)}, more than memory={format_bytes(memory)}; "
-            f"raise memory=, {'lower batch_size=, ' if size > 1 else ''}pool the layers or ask for fewer."
+            f"{what} and the labels of all units need about {format_bytes(needed)}, more than "
+            f"memory={format_bytes(memory)}; raise memory=, {'lower batch_size=, ' if size > 1 else ''}pool the layers "
+            "or ask for fewer."
         )
-    spare = memory - size * (one - 2 * outputs)
-    batches = int(min(SHARD_BYTES, spare / 2) // max(size * outputs, 1))
+    batches = int(min(SHARD_BYTES, (free - size * running) / 2) // max(size * outputs, 1))
     shard_rows = size * max(1, batches)
-    return Plan(size, shard_rows, int(size * (one - 2 * outputs) + 2 * shard_rows * outputs))
+    return Plan(size, shard_rows, int(labels + size * running + 2 * shard_rows * outputs))
 
 
 def _worthwhile(forward: float, device: torch.device) -> float:
@@ -175,4 +183,4 @@ def _worthwhile(forward: float, device: torch.device) -> float:
 
 
 def _power_of_two(most: float) -> int:
-    return 1 << max(0, int(most).bit_length() - 1)
+    return 1 << max(0, int(max(most, 1)).bit_length() - 1)
