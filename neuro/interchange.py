@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .assembly import assemble, validate
+from .assembly import EPOCHED, TIMED, assemble, validate
 
 #: an index of a single level would lose the level's name, so a lone coordinate is given this companion
 _COMPANION = "{dim}_number"
@@ -62,7 +62,7 @@ def to_brainscore(array: xr.DataArray) -> Any:
         if name in array.dims:
             raise ValueError(f"the coordinate {name!r} has the name of its dimension; rename it first.")
         values = _milliseconds(coord.values) if name in _TIMES else coord.values
-        coords[name] = (coord.dims, _indexable(name, values) if coord.dims else values)
+        coords[name] = (coord.dims, _indexable(name, values) if coord.ndim == 1 else values)
     for dim in array.dims:
         if sum(dims == (dim,) for dims, _ in coords.values()) == 1:
             coords[_COMPANION.format(dim=dim)] = (dim, np.arange(array.sizes[dim]))
@@ -106,29 +106,20 @@ def from_brainscore(
     >>> import numpy as np
     >>> import xarray as xr
     >>> from cerebridge import neuro
-    >>> plain = xr.DataArray(
-    ...     np.ones((2, 2)),
-    ...     dims=("presentation", "neuroid"),
-    ...     coords={"stimulus_id": ("presentation", ["a", "b"]), "neuroid_id": ("neuroid", [1, 2])},
-    ... )
+    >>> labels = {"stimulus_id": ("presentation", ["a", "b"]), "neuroid_id": ("neuroid", [1, 2])}
+    >>> plain = xr.DataArray(np.ones((2, 2)), labels, dims=("presentation", "neuroid"))
     >>> neuro.from_brainscore(plain, modality="spikes", units="spikes/s").attrs["units"]
     'spikes/s'
     """
     if not isinstance(assembly, xr.DataArray):
         raise TypeError(f"expected a Brain-Score assembly, got {type(assembly).__name__}.")
-    forms = [("presentation", "neuroid"), ("presentation", "neuroid", "time_bin")]
-    dims = next((form for form in forms if set(form) == set(assembly.dims)), None)
+    given = " × ".join(map(str, assembly.dims))
+    dims = next((form for form in (EPOCHED, TIMED) if set(form) == set(assembly.dims)), None)
     if dims is None:
         raise ValueError(
-            f"the assembly is {' × '.join(map(str, assembly.dims))}; only {' and '.join(map(' × '.join, forms))} "
-            "can be converted."
+            f"the assembly is {given}; only presentation × neuroid [× time_bin] can be converted."
         )
-    attrs = dict(assembly.attrs)
-    given = {"modality": modality, "units": units, "provenance": provenance}
-    attrs.update({key: value for key, value in given.items() if value is not None})
-    for key in ("modality", "units"):
-        if not attrs.get(key):
-            raise ValueError(f"the assembly does not say its {key}; give from_brainscore {key}=.")
+    attrs = _attributes(assembly, modality=modality, units=units, provenance=provenance)
     columns = _columns(assembly)
     tables: Any = {
         dim: {name: values for name, (along, values) in columns.items() if along == (dim,)} for dim in dims
@@ -138,13 +129,11 @@ def from_brainscore(
         **tables,
         modality=attrs["modality"],
         units=attrs["units"],
-        provenance=attrs.get("provenance", ""),
+        provenance=attrs["provenance"],
         name=None if assembly.name is None else str(assembly.name),
     )
-    array = array.assign_coords({name: values for name, (along, values) in columns.items() if not along})
-    if isinstance(attrs.get(_STIMULI), pd.DataFrame):
-        attrs[_STIMULI] = _plain_stimulus_set(attrs[_STIMULI], attrs.pop("stimulus_set_identifier", None))
-    array.attrs = attrs if "provenance" in attrs else {**attrs, "provenance": ""}
+    array = array.assign_coords({name: column for name, column in columns.items() if len(column[0]) != 1})
+    array.attrs = attrs
     return validate(array)
 
 
@@ -173,6 +162,18 @@ def import_brainscore(module: str) -> Any:
             "Brain-Score is not installed; install it into an environment of its own with "
             "pip install 'cerebridge[brainscore]'."
         ) from error
+
+
+def _attributes(assembly: xr.DataArray, **given: str | None) -> dict[str, Any]:
+    """What the assembly says of itself, and what is said of it instead."""
+    attrs = {"provenance": "", **assembly.attrs}
+    attrs.update({key: value for key, value in given.items() if value is not None})
+    for key in ("modality", "units"):
+        if not attrs.get(key):
+            raise ValueError(f"the assembly does not say its {key}; give from_brainscore {key}=.")
+    if isinstance(attrs.get(_STIMULI), pd.DataFrame):
+        attrs[_STIMULI] = _plain_stimulus_set(attrs[_STIMULI], attrs.pop("stimulus_set_identifier", None))
+    return attrs
 
 
 def _columns(assembly: xr.DataArray) -> dict[str, tuple[tuple[Any, ...], Any]]:

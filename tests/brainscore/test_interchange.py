@@ -77,7 +77,8 @@ def test_the_assembly_is_brainscores_own() -> None:
     ids=["flag", "date", "missing", "float", "unicode", "byte"],
 )
 def test_there_and_back_is_exact(column: np.ndarray) -> None:
-    array = timed(column=column).assign_coords(session="first", depth=1.5)
+    noise = ("presentation", "neuroid"), np.arange(12).reshape(4, 3)
+    array = timed(column=column).assign_coords(session="first", depth=1.5, noise=noise)
     again = neuro.from_brainscore(neuro.to_brainscore(array))
     assert again.identical(array)
     assert type(again) is xr.DataArray

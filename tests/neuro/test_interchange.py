@@ -69,7 +69,7 @@ def test_wrong_assemblies_are_named() -> None:
     with pytest.raises(ValueError, match="does not say its units"):
         neuro.from_brainscore(assembly(), modality="spikes")
     with pytest.raises(
-        ValueError, match="the assembly is time_bin × neuroid; only presentation × neuroid and"
+        ValueError, match=r"the assembly is time_bin × neuroid; only presentation × neuroid \["
     ):
         neuro.from_brainscore(assembly()[:, 0], modality="spikes", units="spikes/s")
     with pytest.raises(TypeError, match="expected a Brain-Score assembly, got ndarray"):
