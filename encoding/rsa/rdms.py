@@ -88,7 +88,7 @@ def rdm(
     groups, table = unit_groups(array, by)
     vectors, stimuli = [], np.array([])
     for units, label in zip(groups, table["neuroid_id"], strict=True):
-        part = select_units(array, units)
+        part = select_units(array, units).load()
         covariance = noise_covariance(noise, part, units, array.sizes["neuroid"], str(label))
         if metric == "crossnobis":
             patterns, counts, stimuli = run_patterns(part, cv, str(label), where)

@@ -307,3 +307,10 @@ def test_bad_runs_are_one_sentence(runs):
 def test_plain_values_are_refused():
     with pytest.raises(TypeError, match=r"neuro\.assemble"):
         rsa.rdm(np.ones((3, 4)))
+
+
+def test_an_array_on_disk_is_read_group_by_group(values, tmp_path):
+    array = recording(values)
+    neuro.save(tmp_path / "array.nc", array)
+    opened = neuro.load(tmp_path / "array.nc")
+    np.testing.assert_array_equal(rsa.rdm(opened, by="region").values, rsa.rdm(array, by="region").values)
