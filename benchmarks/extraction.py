@@ -1,76 +1,77 @@
 """Extraction against the bare forward loop: what hooks, labels, checks and the store cost.
 
 The bare loop decodes the same files one batch ahead on the same thread, and runs the same network only as far as
-the last layer asked for, with the same batches on the same threads; it keeps nothing. Both sides run in turns, and
-the best turn of each counts. Activations are stored raw and unpooled, about 0.6 MB an image. ``ratio`` is of seconds,
-``cpu_ratio`` of processor time, which other work on the machine disturbs less. A quick run is dominated by what does
-not grow with the number of images: a trial batch, and the labels of 147,000 units.
+the last layer asked for, with the same batches on the same threads; it keeps nothing. Activations are stored raw and
+unpooled, about 0.6 MB an image. A quick run is dominated by what does not grow with the number of images: a trial
+batch, and the labels of 147,000 units.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from PIL import Image
+from . import Timing, compete, versions
 
-from cerebridge import models, neuro
-from cerebridge.models.batches import Feed, cut_rows
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from cerebridge.models import StimulusSet
 
 LAYERS = ["features.3", "features.6", "features.10", "features.13", "features.17"]
+BLOCKS = 18
 LIMIT = 0.9
-
-Cost = tuple[float, float]
 
 
 def run(quick: bool) -> dict[str, Any]:
-    """Extract 5 layers of MobileNetV2 for 2,000 images (quick: 64) and run the bare loop over them."""
+    """Extract 5 layers of MobileNetV2 for 2,000 images (quick: 64), in turns with the bare loop over them."""
+    from cerebridge import models, neuro
+
     n = 64 if quick else 2000
     with tempfile.TemporaryDirectory() as folder:
-        pictures = Path(folder) / "pictures"
-        make_pictures(pictures, n)
+        make_pictures(Path(folder) / "pictures", n)
         net = models.load("mobilenet_v2", weights="random")
-        stimuli = models.StimulusSet.from_folder(pictures)
-        batch_size = planned_batch_size(net, stimuli)
-        bare, ours, store = [], [], Path(folder) / "store"
-        for _ in range(1 if quick else 3):
-            bare.append(cost(lambda: forward_loop(net, stimuli, batch_size)))
+        stimuli = models.StimulusSet.from_folder(Path(folder) / "pictures")
+        trial = models.extract(net, stimuli[:8], LAYERS)
+        batch_size = int(json.loads(trial.attrs["provenance"])["batch_size"])
+        store = Path(folder) / "store"
+
+        def extract(count: int = n) -> None:
             shutil.rmtree(store, ignore_errors=True)
-            ours.append(cost(lambda: models.extract(net, stimuli, LAYERS, store=store)))
-        stored = neuro.load(store)
-        difference = largest_difference(net, stimuli, stored, batch_size)
-        small, large = (peak_bytes(pictures, Path(folder) / f"peak{k}", k) for k in (n // 4, n))
+            models.extract(net, stimuli[:count], LAYERS, store=store)
+
+        quarter = Timing()
+        quarter.repeat(lambda: extract(n // 4))
+        contestants = {"bare": lambda: forward_loop(net, stimuli, batch_size), "extract": extract}
+        timings = compete(contestants, 1 if quick else 3)
+        difference = largest_difference(net, stimuli[:batch_size], neuro.load(store))
         stored_bytes = sum(file.stat().st_size for file in store.iterdir())
-    (bare_seconds, bare_cpu), (seconds, cpu) = (np.min(costs, axis=0).tolist() for costs in (bare, ours))
-    assert difference < 1e-5, f"stored and computed activations differ by {difference} of their range"
+    if difference > 1e-5:
+        raise AssertionError(f"stored and computed activations differ by {difference} of their range")
+    bare, ours = timings["bare"], timings["extract"]
     return {
-        "ratio": round(bare_seconds / seconds, 3),
-        "cpu_ratio": round(bare_cpu / cpu, 3),
+        "ratio": round(bare.wall / ours.wall, 3),
+        "ratio_cpu": round(bare.cpu / ours.cpu, 3),
         "limit_ratio": LIMIT,
-        "images": n,
-        "layers": len(LAYERS),
+        "agreement": difference,
+        "sizes": {"images": n, "layers": LAYERS, "stored_bytes": stored_bytes},
         "batch_size": batch_size,
-        "threads": torch.get_num_threads(),
-        "images_per_second": round(n / seconds, 1),
-        "bare_images_per_second": round(n / bare_seconds, 1),
-        "stored_bytes": stored_bytes,
-        "largest_relative_difference": difference,
-        f"peak_bytes_{n // 4}_images": small,
-        f"peak_bytes_{n}_images": large,
+        "images_per_second": round(n / ours.wall, 1),
+        "bare": bare.summary(),
+        "extract": ours.summary(),
+        "extract_quarter": quarter.summary(),
+        "versions": versions("pillow", "h5py", "xarray"),
     }
 
 
 def make_pictures(folder: Path, n: int) -> None:
     """Write JPEG files of 112 × 112 pixels with the smooth structure of photographs."""
+    import numpy as np
+    from PIL import Image
+
     folder.mkdir()
     random = np.random.default_rng(0)
     for number in range(n):
@@ -78,55 +79,32 @@ def make_pictures(folder: Path, n: int) -> None:
         coarse.resize((112, 112), Image.Resampling.BICUBIC).save(folder / f"{number:04d}.jpg", quality=90)
 
 
-def planned_batch_size(net: Any, stimuli: models.StimulusSet) -> int:
-    """Tell which batch extraction chooses by itself."""
-    few = models.extract(net, stimuli[:8], LAYERS)
-    return int(json.loads(few.attrs["provenance"])["batch_size"])
-
-
-def forward_loop(net: Any, stimuli: models.StimulusSet, batch_size: int) -> None:
+def forward_loop(net: Any, stimuli: StimulusSet, batch_size: int) -> None:
     """Decode and run, keep nothing."""
-    truncated = net.features[:18]
-    feed = Feed(stimuli, net.preprocess, torch.float32)
+    import torch
+
+    from cerebridge.models.batches import Feed, cut_rows
+    from cerebridge.models.zoo import NETWORKS
+
+    truncated = net.features[:BLOCKS]
+    feed = Feed(stimuli, NETWORKS["mobilenet_v2"].preprocess, torch.float32)
     with torch.no_grad():
         for _, inputs in feed.ahead(cut_rows(range(len(stimuli)), batch_size)):
             truncated(inputs)
 
 
-def largest_difference(net: Any, stimuli: models.StimulusSet, stored: Any, batch_size: int) -> float:
-    """Between the store and a forward pass by hand, as a share of each layer's range."""
-    hidden = torch.stack([net.preprocess(stimulus) for stimulus in stimuli[:batch_size]])
-    worst = 0.0
+def largest_difference(net: Any, stimuli: StimulusSet, stored: xr.DataArray) -> float:
+    """Compare the store with a forward pass by hand, as a share of each layer's range."""
+    import numpy as np
+    import torch
+
+    hidden = torch.stack([net.preprocess(stimulus) for stimulus in stimuli])
+    differences = []
     with torch.no_grad():
-        for number, block in enumerate(net.features[:18]):
+        for number, block in enumerate(net.features[:BLOCKS]):
             hidden = block(hidden)
-            layer = f"features.{number}"
-            if layer in LAYERS:
-                columns = np.flatnonzero(stored["layer"].values == layer)
-                rows = stored.isel(
-                    presentation=slice(0, batch_size), neuroid=slice(columns[0], columns[-1] + 1)
-                )
-                expected = hidden.flatten(1).numpy()
-                worst = max(worst, float(np.abs(rows.values - expected).max() / np.ptp(expected)))
-    return worst
-
-
-def peak_bytes(pictures: Path, store: Path, n: int) -> int:
-    """Measure the peak memory of a process that extracts the first ``n`` pictures."""
-    code = (
-        "import re; from pathlib import Path; from cerebridge import models; "
-        "net = models.load('mobilenet_v2', weights='random'); "
-        f"stimuli = models.StimulusSet.from_folder({str(pictures)!r})[:{n}]; "
-        f"models.extract(net, stimuli, {LAYERS!r}, store={str(store)!r}); "
-        # what getrusage tells a child begins with its parent's size
-        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
-    )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(finished.stdout) * 1024
-
-
-def cost(job: Callable[[], Any]) -> Cost:
-    """Measure the seconds and the processor seconds of a job."""
-    started, used = time.perf_counter(), time.process_time()
-    job()
-    return time.perf_counter() - started, time.process_time() - used
+            if f"features.{number}" in LAYERS:
+                columns = np.flatnonzero(stored["layer"].values == f"features.{number}")
+                kept = stored.isel(presentation=slice(0, len(stimuli)), neuroid=columns).values
+                differences.append(np.abs(kept - hidden.flatten(1).numpy()).max() / np.ptp(kept))
+    return float(max(differences))
