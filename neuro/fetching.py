@@ -56,11 +56,13 @@ def eegbci_recordings(subject: int, runs: Sequence[int], data_dir: str | Path | 
         present,
         lambda: eegbci.load_data(subject, list(runs), path=str(parent), update_path=False, verbose="error"),
     )
+    known = mne.channels.get_builtin_montages()
+    montage = next(name for name in ("colin27_1005", "standard_1005") if name in known)
     recordings = []
     for path in paths:
         raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
         eegbci.standardize(raw)
-        recordings.append(raw.set_montage("standard_1005"))
+        recordings.append(raw.set_montage(montage))
     return recordings
 
 
