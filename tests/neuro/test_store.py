@@ -60,6 +60,23 @@ def test_every_form_comes_back(tmp_path: Path, form: str) -> None:
     assert neuro.load(tmp_path / "a.nc").identical(array)
 
 
+def test_real_recordings_come_back(tmp_path: Path, data: Path) -> None:
+    slices = data / "haxby2001-slice"
+    run = slices / "haxby2001" / "sub001" / "BOLD" / "task001_run001"
+    arrays = [
+        neuro.meeg.read(data / "meg-evoked-audvis" / "test-ave.fif.gz"),
+        neuro.fmri.read(
+            run / "bold_1slice.nii.gz",
+            events=run / "bold_events.tsv",
+            mask=slices / "mask.nii.gz",
+            t_r=2.5,
+        ),
+    ]
+    for array in arrays:
+        neuro.save(tmp_path / "a.nc", array)
+        assert neuro.load(tmp_path / "a.nc").identical(array)
+
+
 @pytest.mark.parametrize(
     "dtype", ["float16", "float32", "float64", "int8", "uint8", "int16", "int64", "uint64", "bool", ">f4"]
 )
