@@ -1,0 +1,134 @@
+"""The encoding analysis: every unit predicted from every model, over several seeds of the split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..evaluation import evaluate
+from ..ridge import RidgeCV
+from ..significance import false_discovery_rate
+from .features import of_layer
+from .graph import Inputs
+
+#: attributes of a recording that say where its units lie
+PLACE = ("modality", "affine", "volume_shape", "dev_head_t")
+
+
+def evaluate_seed(device: str, settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.Dataset:
+    """Scores of all models with one seed of the split.
+
+    Parameters
+    ----------
+    device
+        Where ridges are fitted.
+    settings
+        The analysis' options, ``models`` (name, input and layer of each), ``seed``, and ``control``: whether chance is
+        measured too.
+    inputs
+        ``"recording"`` and the features of the models.
+    """
+    features = {
+        model["name"]: of_layer(inputs[model["input"]], model["layer"]) for model in settings["models"]
+    }
+    ceiling = None if settings["ceiling"] == "none" else settings["ceiling"]
+    result = evaluate(
+        _ridge(settings, device),
+        features,
+        inputs["recording"],
+        cv=settings["cv"],
+        scoring=settings["scoring"],
+        ceiling=ceiling,
+        permutations=settings["permutations"],
+        control=settings["control"],
+        random_state=settings["seed"],
+    ).dataset
+    place = {name: inputs["recording"].attrs[name] for name in PLACE if name in inputs["recording"].attrs}
+    return result.assign_attrs(place=place)
+
+
+def estimate_fit(device: str, settings: Mapping[str, Any], inputs: Inputs) -> dict[str, float]:
+    """Memory and seconds of the fits with one seed, refits for chance included."""
+    recording = inputs["recording"]
+    if "presentation" in recording.dims:
+        rows = len(np.unique(recording.coords["stimulus_id"].values))
+    else:
+        rows = recording.sizes["time_bin"]
+    n_folds = settings["cv"] if isinstance(settings["cv"], int) else 5
+    fits = n_folds * (1 + max(settings["permutations"], int(settings["control"])))
+    targets = recording.size // len(recording)
+    memory = seconds = 0.0
+    for model in settings["models"]:
+        width = (
+            int((inputs[model["input"]].coords["layer"].values == model["layer"]).sum())
+            if model["layer"]
+            else None
+        )
+        width = width or inputs[model["input"]].shape[1]
+        plan = _ridge(settings, device).plan(
+            (rows - rows // n_folds, width), (rows - rows // n_folds, targets)
+        )
+        memory = max(memory, float(plan.bytes))
+        seconds += fits * float(plan.seconds or 0.0)
+    return {"memory": memory, "seconds": seconds}
+
+
+def _ridge(settings: Mapping[str, Any], device: str) -> RidgeCV:
+    """Penalties are chosen by the score that is reported."""
+    options = {"alphas": settings["alphas"]} if "alphas" in settings else {}
+    return RidgeCV(scoring=settings["scoring"], device=device, **options)
+
+
+def join_seeds(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.Dataset:
+    """Splits of all seeds side by side.
+
+    p-values of several seeds are joined as twice their median, which is a valid p-value whatever their dependence
+    (Meinshausen, Meier & Bühlmann, 2009, JASA).
+    """
+    parts = [inputs[f"seed {seed}"] for seed in settings["seeds"]]
+    joined = parts[0].copy()
+    along = [name for name, variable in parts[0].data_vars.items() if "split" in variable.dims]
+    joined = joined.drop_vars([*along, "split"])
+    n_splits = [part.sizes["split"] for part in parts]
+    joined = joined.assign_coords(
+        split=np.arange(sum(n_splits)), seed=("split", np.repeat(settings["seeds"], n_splits))
+    )
+    for name in along:
+        dims = parts[0][name].dims
+        joined[name] = (dims, np.concatenate([part[name].values for part in parts], axis=dims.index("split")))
+    for name in ("p", "p_max"):
+        if name in joined and len(parts) > 1:
+            median = np.median([part[name].values for part in parts], axis=0)
+            joined[name] = (joined[name].dims, np.minimum(1, 2 * median))
+    if "p" in joined and len(parts) > 1:
+        joined["p_fdr"] = (
+            joined["p"].dims,
+            np.stack([false_discovery_rate(row) for row in joined["p"].values]),
+        )
+    joined.attrs = dict(parts[0].attrs)
+    audits = [part.attrs["audit"] for part in parts]
+    joined.attrs["audit"] = {
+        **audits[0],
+        "seeds": list(settings["seeds"]),
+        "selection": _mean_selection(audits),
+    }
+    return joined
+
+
+def _mean_selection(audits: list[Mapping[str, Any]]) -> Any:
+    """Scores by which penalties were chosen, and those of held-out rows, averaged over seeds."""
+    first = audits[0]["selection"]
+    if not isinstance(first, Mapping):
+        return first
+    means = {
+        key: {
+            model: float(np.mean([audit["selection"][key][model] for audit in audits]))
+            for model in first[key]
+        }
+        for key in ("selection_score", "nested_score")
+    }
+    return {**first, **means}

@@ -1,0 +1,154 @@
+"""What predicts: activations of a network's layers, pixels, or features in a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ... import models
+from ...models.stimuli import StimulusSet
+from ...neuro.assembly import assemble
+from .graph import Inputs, Step
+from .recordings import load_values, presentations_of
+
+
+def network_step(
+    name: str,
+    entry: Mapping[str, Any],
+    weights: Path | None,
+    stimuli_name: str,
+    stimuli: StimulusSet,
+    seed: int,
+    device: str,
+) -> Step:
+    """The step that runs a network over a stimulus set and keeps all its layers.
+
+    Parameters
+    ----------
+    name, entry
+        The network in the study.
+    weights
+        Its file of weights; ``None`` draws them with ``seed``.
+    stimuli_name, stimuli
+        What it is shown.
+    device
+        Where it runs; has no part in the step's key.
+    """
+    settings = {key: entry.get(key) for key in ("name", "layers", "pool", "dtype")} | {
+        "stimuli": stimuli.hash
+    }
+    if weights is None:
+        settings["seed"] = seed
+    return Step(
+        title=f"activations of {name} on {stimuli_name}",
+        kind="activations",
+        work=partial(_extract, weights, stimuli, device),
+        settings=settings,
+        files=() if weights is None else (weights,),
+        form="folder",
+        estimate=partial(_try_out, weights, stimuli, device),
+    )
+
+
+def pixels_step(name: str, entry: Mapping[str, Any], stimuli_name: str, stimuli: StimulusSet) -> Step:
+    """The step that reduces pictures to few pixels."""
+    return Step(
+        title=f"{name} of {stimuli_name}",
+        kind="pixels",
+        work=lambda settings, inputs, folder: models.pixels(stimuli, settings["size"]),
+        settings={"size": entry["size"], "stimuli": stimuli.hash},
+        form="array",
+        estimate=lambda settings, inputs: {"bytes": 12.0 * len(stimuli) * settings["size"] ** 2},
+    )
+
+
+def array_step(
+    name: str, entry: Mapping[str, Any], path: Path, stimuli_name: str, stimuli: StimulusSet
+) -> Step:
+    """The step that reads features from a file."""
+    return Step(
+        title=f"{name} of {stimuli_name}",
+        kind="features",
+        work=partial(_read_features, path, stimuli),
+        settings={"key": entry.get("key"), "stimuli": stimuli.hash},
+        files=(path,),
+        form="array",
+    )
+
+
+def of_layer(array: xr.DataArray, layer: str | None) -> xr.DataArray:
+    """One layer of activations; everything where there are no layers."""
+    if layer is None:
+        return array
+    return array.isel(neuroid=np.flatnonzero(array.coords["layer"].values == layer))
+
+
+def _extract(
+    weights: Path | None,
+    stimuli: StimulusSet,
+    device: str,
+    settings: Mapping[str, Any],
+    inputs: Inputs,
+    folder: Path,
+) -> None:
+    network = _network(weights, settings)
+    models.extract(
+        network,
+        stimuli,
+        settings["layers"],
+        store=folder,
+        pool=settings["pool"],
+        dtype=settings["dtype"],
+        device=device,
+    )
+
+
+def _try_out(
+    weights: Path | None, stimuli: StimulusSet, device: str, settings: Mapping[str, Any], inputs: Inputs
+) -> dict[str, float]:
+    """Bytes and seconds of all stimuli, from runs over one and a few, after a first one that warms up."""
+    network = _network(weights, settings)
+    taken: dict[int, float] = {}
+    size = 0.0
+    for n in (1, 1, min(9, len(stimuli))):
+        started = time.perf_counter()
+        activations = models.extract(
+            network,
+            stimuli[:n],
+            settings["layers"],
+            pool=settings["pool"],
+            dtype=settings["dtype"],
+            device=device,
+            show=False,
+        )
+        taken[n], size = time.perf_counter() - started, activations.nbytes / n
+    few, many = min(taken), max(taken)
+    each = (taken[many] - taken[few]) / max(many - few, 1)
+    return {"bytes": size * len(stimuli), "seconds": taken[many] + max(each, 0.0) * (len(stimuli) - many)}
+
+
+def _network(weights: Path | None, settings: Mapping[str, Any]) -> Any:
+    if weights is None:
+        return models.load(settings["name"], weights="random", seed=settings["seed"])
+    return models.load(settings["name"], weights=weights)
+
+
+def _read_features(
+    path: Path, stimuli: StimulusSet, settings: Mapping[str, Any], inputs: Inputs, folder: Path
+) -> xr.DataArray:
+    values = load_values(path, settings["key"])
+    values = values.reshape(len(values), -1)
+    return assemble(
+        values,
+        presentation=presentations_of(stimuli, len(values), path.name),
+        neuroid={"neuroid_id": np.arange(values.shape[1])},
+        modality="features",
+        units="a.u.",
+        provenance=f"read from {path.name}",
+    )
