@@ -207,8 +207,8 @@ def _require_same_stimuli(X: xr.DataArray, y: xr.DataArray) -> None:
     if ours.shape == theirs.shape and (different := np.flatnonzero(ours != theirs)).size:
         first = different[0]
         raise ValueError(
-            f"X and y belong to different stimuli in {different.size} rows (first row {first}: {ours[first]!r} and "
-            f"{theirs[first]!r}); bring them together with neuro.align."
+            f"X and y belong to different stimuli in {different.size} rows (first {first}: {ours[first].item()!r} "
+            f"and {theirs[first].item()!r}); bring them together with neuro.align."
         )
 
 
@@ -220,5 +220,5 @@ def _name(given: Any, dim: int, position: int) -> str:
         and labels in given.coords
         and given.coords[labels].dims == (given.dims[dim],)
     ):
-        return f"{labels} {given.coords[labels].values[position]!r}"
+        return f"{labels} {given.coords[labels].values[position].item()!r}"
     return f"{'row' if dim == 0 else 'column'} {position}"

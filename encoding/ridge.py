@@ -20,7 +20,7 @@ from ..neuro.progress import track
 from . import inputs
 from .containers import Kind, Labels, from_plain, kind_of, labels_along, to_kind, to_plain, to_tensor
 from .engine.moments import Split
-from .engine.paths import fit_blocks, prepare
+from .engine.paths import cross_validate
 from .engine.planning import Plan, Problem, make_plan, measure_speed
 from .engine.primal import Fitted
 from .engine.scoring import Scoring
@@ -147,17 +147,17 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         dtype = torch.promote_types(features.dtype, targets.dtype)
         plan = self._plan(features.shape, columns.shape, splits, device, dtype.itemsize)
         alphas = torch.from_numpy(self._alphas()).to(device)
-        ridge = prepare(
+        self.path_, fitted = cross_validate(
             plan.path,
             features.to(device, dtype),
+            columns,
             [Split(train.to(device), test.to(device)) for train, test in splits],
             alphas,
             self._scoring(),
             bool(self.fit_intercept),
+            plan.targets_at_once,
+            partial(track, description="fitting ridge", show=self.progress),
         )
-        self.path_ = type(ridge).__name__.lower()
-        progress = partial(track, description="fitting ridge", show=self.progress)
-        fitted = fit_blocks(ridge, columns, plan.targets_at_once, progress)
         self._keep(fitted, alphas.to(columns.device), X, y, single=targets.ndim == 1)
         return self
 

@@ -13,6 +13,12 @@ from .primal import Fitted, Primal
 from .scoring import Scoring
 
 Ridge = Primal | Dual | Rotated
+NAMES: dict[type[Ridge], Path] = {Primal: "primal", Dual: "dual", Rotated: "rotated"}
+
+#: values up to 2 to this power, and down to its inverse, are left as they are
+HARMLESS = 16
+#: penalties beyond these make no difference to values near 1, but their inverses would leave the number format
+PENALTIES = (1e-100, 1e100)
 
 
 def prepare(
@@ -45,32 +51,79 @@ def prepare(
     return Rotated(X, splits, alphas, scoring, fit_intercept)
 
 
-def fit_blocks(
-    ridge: Ridge,
+def cross_validate(
+    path: Path,
+    X: torch.Tensor,
     Y: torch.Tensor,
+    splits: Sequence[Split],
+    alphas: torch.Tensor,
+    scoring: Scoring,
+    fit_intercept: bool,
     at_once: int,
     track: Callable[[Sequence[int]], Iterable[int]] = iter,
-) -> Fitted:
-    """Fit every column of ``Y``, a block at a time on the device of the features, and collect where ``Y`` is.
+) -> tuple[Path, Fitted]:
+    """Fit every column of ``Y``, a block at a time on the device of ``X``, and collect where ``Y`` is.
 
     Parameters
     ----------
-    ridge
-        What :func:`prepare` gave.
+    path, X, splits, alphas, scoring, fit_intercept
+        As for :func:`prepare`.
     Y
-        ``(samples, targets)``.
+        ``(samples, targets)``, of any precision and on any device.
     at_once
         Targets a block.
     track
         Draws progress over the blocks.
+
+    Returns
+    -------
+    path
+        The way that was taken.
+    fitted : Fitted
+        Of all targets.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.moments import Split
+    >>> from cerebridge.encoding.engine.paths import cross_validate
+    >>> X = torch.arange(8.0, dtype=torch.float64)[:, None]
+    >>> splits = [Split(torch.arange(4, 8), torch.arange(4)), Split(torch.arange(4), torch.arange(4, 8))]
+    >>> path, fitted = cross_validate("primal", X, 3 * X, splits, torch.tensor([1e-9]), "r2", True, at_once=1)
+    >>> round(fitted.coef.item(), 6)
+    3.0
     """
+    scale = binary_scale(X)[None]
+    alphas = (alphas * scale.double().square()).clamp(*PENALTIES)
+    ridge = prepare(path, X if bool(scale == 1) else X * scale, splits, alphas, scoring, fit_intercept)
     results: Fitted | None = None
     for start in track(range(0, Y.shape[1], at_once)):
         block = slice(start, start + at_once)
-        part = ridge.fit(Y[:, block].to(ridge.X.device, ridge.X.dtype))
+        columns = Y[:, block].to(X.device, X.dtype)
+        scales = binary_scale(columns, 0)
+        part = ridge.fit(columns if bool((scales == 1).all()) else columns * scales)
+        part = part._replace(coef=part.coef * (scale / scales[:, None]), intercept=part.intercept / scales)
         if results is None:
             results = Fitted(*(x.new_empty(Y.shape[1], *x.shape[1:], device=Y.device) for x in part))
         for whole, piece in zip(results, part, strict=True):
             whole[block] = piece.to(Y.device)
     assert results is not None
-    return results
+    return NAMES[type(ridge)], results
+
+
+def binary_scale(x: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    """A power of two that brings values near 1, or 1 where their squares and products are in no danger.
+
+    Multiplying by it is exact. Without it recordings in tesla leave the range of single precision when squared.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.paths import binary_scale
+    >>> binary_scale(torch.tensor([[3.0, 3e-15], [0.0, -5e-15]]), 0) * torch.tensor([3.0, -5e-15])
+    tensor([ 3.0000, -1.4074])
+    """
+    lowest, highest = (x.amin(), x.amax()) if dim is None else torch.aminmax(x, dim=dim)
+    _, exponent = torch.frexp(torch.maximum(-lowest, highest))
+    harmless = exponent.abs() <= HARMLESS
+    return torch.ldexp(torch.ones_like(lowest), torch.where(harmless, 0, 1 - exponent))

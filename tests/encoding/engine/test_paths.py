@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold, ShuffleSplit, TimeSeriesSplit
 
 from cerebridge.encoding.engine.dual import Dual, Rotated, contrast, expand
 from cerebridge.encoding.engine.moments import Split
-from cerebridge.encoding.engine.paths import fit_blocks, prepare
+from cerebridge.encoding.engine.paths import binary_scale, cross_validate, prepare
 from cerebridge.encoding.engine.primal import Primal
 
 ALPHAS = np.logspace(-3, 5, 9)
@@ -99,11 +99,38 @@ def test_single_precision_is_near_double(shape, scoring, device):
 @pytest.mark.parametrize("way", [Primal, Dual, Rotated])
 def test_blocks_of_targets_do_not_change_the_answer(way):
     X, Y = (torch.from_numpy(x) for x in simulate(30, 12, targets=7))
-    ridge = way(X, to_splits(list(KFold(3).split(X))), torch.from_numpy(ALPHAS), "r2", True)
-    together = ridge.fit(Y)
+    arguments = (to_splits(list(KFold(3).split(X))), torch.from_numpy(ALPHAS), "r2", True)
+    together = way(X, *arguments).fit(Y)
     for at_once in (1, 3, 100):
-        for found, expected in zip(fit_blocks(ridge, Y, at_once), together, strict=True):
+        path, blocks = cross_validate(way.__name__.lower(), X, Y, *arguments, at_once)
+        assert path == way.__name__.lower()
+        for found, expected in zip(blocks, together, strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("path", ["primal", "dual", "rotated"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("size_x", "size_y"), [(2.0**-40, 2.0**-40), (2.0**40, 2.0**-40), (2.0**-40, 2.0**60)]
+)
+@pytest.mark.parametrize("scoring", ["r2", "pearsonr"])
+def test_the_units_of_either_side_change_nothing(path, dtype, size_x, size_y, scoring):
+    X, Y = (torch.from_numpy(x).to(dtype) for x in simulate(30, 12))
+    splits, alphas = to_splits(list(KFold(3).split(X))), torch.from_numpy(ALPHAS)
+    _, plain = cross_validate(path, X, Y, splits, alphas, scoring, True, 10)
+    _, scaled = cross_validate(path, X * size_x, Y * size_y, splits, alphas * size_x**2, scoring, True, 10)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    torch.testing.assert_close(scaled.scores, plain.scores, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(scaled.coef * (size_x / size_y), plain.coef, rtol=tolerance, atol=tolerance)
+
+
+def test_scales_are_powers_of_two_and_only_where_needed():
+    x = torch.tensor([[1e-30, 5.0, 1e30, 0.0], [-3e-30, 700.0, 1.0, 0.0]], dtype=torch.float64)
+    scales = binary_scale(x, 0)
+    assert scales[1] == scales[3] == 1
+    assert (torch.frexp(scales).mantissa == 0.5).all()
+    assert ((x * scales).abs().amax(0)[[0, 2]] - 1.5).abs().max() <= 0.5
+    assert binary_scale(x) == scales[2]
 
 
 def test_held_out_rows_change_nothing_that_is_fitted_without_them():
