@@ -33,22 +33,29 @@ def encode(name: Any, values: NDArray[Any]) -> tuple[NDArray[Any], dict[str, Any
     """
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     kind, dtype = values.dtype.kind, values.dtype
-    if kind in "iu" or (kind == "f" and dtype.itemsize <= 8):
-        return values, {"kind": "number"}, {}
-    if kind == "b":
-        return values.astype(np.int8), {"kind": "bool"}, {"dtype": "bool"}
+    if kind in "iub" or (kind == "f" and dtype.itemsize <= 8):
+        # netCDF has neither booleans nor half precision
+        stored = {"b": np.dtype(np.int8), "f": max(dtype, np.dtype(np.float32))}.get(kind, dtype)
+        native = {"dtype": "bool"} if kind == "b" else {}
+        return values.astype(stored, copy=False), {"kind": "number", "dtype": dtype.str}, native
     if kind in "mM" and np.datetime_data(dtype)[0] in _TIME_UNITS and np.datetime_data(dtype)[1] == 1:
-        unit = _TIME_UNITS[np.datetime_data(dtype)[0]]
-        if kind == "M":
-            native = {"units": f"{unit} since 1970-01-01", "calendar": "proleptic_gregorian"}
-        else:
-            native = {"units": unit, "dtype": str(dtype)}
-        return values.view(np.int64), {"kind": "time", "dtype": str(dtype)}, native
+        return values.view(np.int64), {"kind": "time", "dtype": str(dtype)}, _time_attrs(values)
     if kind in "UOT":
         return _encode_text(name, values.astype(object), {"fixed": kind == "U"})
     raise TypeError(
         f"{name!r} is of type {dtype}, which netCDF-4 cannot hold; convert it to numbers or text first."
     )
+
+
+def _time_attrs(times: NDArray[Any]) -> dict[str, Any]:
+    unit = _TIME_UNITS[np.datetime_data(times.dtype)[0]]
+    native: dict[str, Any] = {"units": unit, "dtype": str(times.dtype)}
+    if times.dtype.kind == "M":
+        native = {"units": f"{unit} since 1970-01-01", "calendar": "proleptic_gregorian"}
+    if unit != "nanoseconds" and np.isnat(times).any():
+        # xarray knows NaT in nanoseconds by itself; in other units it would be the year 1970
+        native["_FillValue"] = np.int64(np.iinfo(np.int64).min)
+    return native
 
 
 def _encode_text(
@@ -78,9 +85,7 @@ def decode(values: Any, spec: Mapping[str, Any]) -> NDArray[Any]:
     """The values that :func:`encode` was given."""
     kind = spec["kind"]
     if kind == "number":
-        return np.asarray(values)
-    if kind == "bool":
-        return np.asarray(values, dtype=bool)
+        return np.asarray(values).astype(spec["dtype"], copy=False)
     if kind == "time":
         return np.asarray(values).view(spec["dtype"])
     encoded = np.asarray(values, dtype=object)

@@ -50,9 +50,8 @@ class FileSource(Source):
         """The variable that ``spec`` describes in the manifest of ``path``, which was read in this state."""
         with files.reading(path) as file:
             stored = file[spec["file_name"]]
-            dtype = np.dtype(bool) if spec["kind"] == "bool" else stored.dtype
             edges = tuple(np.arange(0, *pair) for pair in zip(stored.shape, stored.chunks, strict=True))
-            return cls(stored.shape, dtype, edges, path, spec, state)
+            return cls(stored.shape, np.dtype(spec["dtype"]), edges, path, spec, state)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Region], NDArray[Any]]]:

@@ -139,8 +139,8 @@ def _create(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Store one variable and return its entry in the manifest and attributes for other readers."""
     if stream is not None:
-        _, spec, native = cells.encode(name, np.empty(0, variable.dtype))
-        dtype = np.dtype(np.int8) if spec["kind"] == "bool" else variable.dtype
+        first, spec, native = cells.encode(name, np.empty(0, variable.dtype))
+        dtype = first.dtype
         stored = _new_variable(file, file_name, variable.dims, variable.shape, dtype)
         rows = max(1, SLAB_BYTES * variable.shape[0] // max(1, variable.size * dtype.itemsize))
         step = -(-rows // stored.chunks[0]) * stored.chunks[0]

@@ -22,8 +22,8 @@ def save(path: str | Path, array: xr.DataArray) -> None:
     ----------
     path
         The file, by custom ending in ``.nc``; one that exists is replaced. Values are stored raw, in chunks with
-        checksums; text, missing labels, dates and nested attributes come back equal. xarray
-        (``engine="h5netcdf"``), MATLAB and R read the file without this package.
+        checksums (half precision as single, for netCDF has no halves); text, missing labels, dates and nested
+        attributes come back equal. xarray (``engine="h5netcdf"``), MATLAB and R read it without this package.
     array
         Any of the four forms; values still on disk are copied slab by slab.
 
