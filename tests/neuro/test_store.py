@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -303,6 +304,19 @@ def test_a_loaded_array_can_be_changed_and_its_file_stays(tmp_path: Path) -> Non
     loaded[0, 0] = 99
     assert loaded.values[0, 0] == 99
     assert neuro.load(path).identical(array)
+
+
+def test_copies_and_pickles_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = recording(4000, 300)
+    neuro.save(tmp_path / "a.nc", array)
+    loaded = neuro.load(tmp_path / "a.nc")
+    read = count_bytes(monkeypatch)
+    pickled = pickle.dumps(loaded)
+    assert len(pickled) < array.nbytes / 2
+    for again in (loaded.copy(), pickle.loads(pickled)):
+        assert not read
+        np.testing.assert_array_equal(again[7, 3:5].values, array.values[7, 3:5])
+        read.clear()
 
 
 def test_datasets_come_back(tmp_path: Path) -> None:
