@@ -5,10 +5,10 @@ What else was tried (same machine, one thread, 3000 × 1000, 5000 targets, 20 al
 - Computing held-out sums of squares through the Gram matrix in the eigenbasis (2 p² operations a target and penalty)
   instead of the held-out features (2 n_k p): dearer wherever a fold has fewer samples than features. Where it has
   more, a QR decomposition of the held-out features costs the same, and needs no second formula.
-- Compressing the path of penalties: the filters ``1 / (s + alpha)`` of 20 penalties over 7 decades span 13 to 20
-  dimensions to double precision, so products of matrices for a basis and small Gram matrices for each target give
-  the same scores to 1e-13. No gain with 20 penalties (0.43 s against 0.44 s), 2 times with 50, 1.7 to 2.7 with
-  20 penalties over 20 decades. Left out: it is worth it only for grids finer than the choice can resolve.
+- Compressing the path of penalties: the filters ``1 / (s + alpha)`` of 20 penalties over 7 decades span 14 to 19
+  dimensions to double precision. Predictions of such a basis, combined for every penalty (or reduced to a small Gram
+  matrix a target), give the same scores to 1e-13 but save nothing with 20 penalties (0.44 s against 0.45 to 0.6 s for
+  a fold of 1000 targets), 1.5 to 2 times with 50. Left out: it pays only for grids finer than data can tell apart.
 - Blocks of 5000 targets: 10 to 20 % slower than 1000 to 2000 on a CPU, whose caches they leave.
 
 Where there is little to win: the dual way with many more targets than samples is one product of matrices a penalty for

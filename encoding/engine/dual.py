@@ -12,12 +12,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from .moments import Split, centre, take
+from .planning import FEATURE_BLOCK
 from .primal import Fitted, Primal
 from .scoring import Scoring, pearsonr, r2
 from .spectral import choose, inverse_filters, is_rough, spectrum
-
-#: numbers in the block of features that is converted or centred at once
-BLOCK = 2**23
 
 
 class Dual:
@@ -65,7 +63,8 @@ class Dual:
         self.scoring, self.fit_intercept = scoring, fit_intercept
         kernel = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
         for block, _ in self._blocks():
-            kernel.addmm_(block.double(), block.T.double())
+            precise = block.double()
+            kernel.addmm_(precise, precise.T)
         values, vectors = spectrum(contrast(contrast(kernel).T) if fit_intercept else kernel)
         self.values, self.vectors = values, expand(vectors) if fit_intercept else vectors
         self.is_rough = is_rough(values, float(alphas.min()))
@@ -107,7 +106,7 @@ class Dual:
 
     def _blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Blocks of features as the fit sees them, and the means that were taken off."""
-        width = max(1, BLOCK // len(self.X))
+        width = max(1, FEATURE_BLOCK // len(self.X))
         for start in range(0, self.X.shape[1], width):
             block = self.X[:, start : start + width]
             yield centre(block) if self.fit_intercept else (block, torch.zeros_like(block[0]))

@@ -16,6 +16,8 @@ EIGH = 10
 SVD = 20
 #: targets at a time beyond which matrix products get no faster on a CPU, and leave its caches
 WORTHWHILE = 2048
+#: numbers in a block of features that is centred and converted at once for a kernel
+FEATURE_BLOCK = 2**21
 #: bytes for blocks of targets on a CPU where the caller set no limit
 WORKSPACE = 2**30
 
@@ -71,7 +73,7 @@ class Problem:
         """Working memory that does not depend on the number of targets."""
         n, p, k, m = self.samples, self.features, self.splits, self.held_out
         if path == "dual":
-            return 8 * (5 * n * n + 4 * n * m)
+            return 8 * (5 * n * n + 4 * n * m + 3 * min(FEATURE_BLOCK, n * p))
         rotation = 8 * (2 * n * p + n * n) if path == "rotated" else 0
         p = min(n, p) if path == "rotated" else p
         grams = 8 * (2 * k + 4 if self.complementary else 4) * p * p
