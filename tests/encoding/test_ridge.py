@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from cerebridge import neuro
 from cerebridge.encoding.persistence import load, save
 from cerebridge.encoding.ridge import RidgeCV
+from cerebridge.models.memory import LiveBytes
 
 ALPHAS = np.logspace(-2, 5, 8)
 SHAPES = [(60, 12), (30, 80)]
@@ -273,6 +274,20 @@ def test_memory_changes_blocks_and_not_the_answer(shape, blocks):
     parts.fit(X, Y)
     np.testing.assert_array_equal(parts.alpha_, whole.alpha_)
     np.testing.assert_allclose(parts.coef_, whole.coef_, atol=1e-11)
+
+
+@pytest.mark.parametrize("cv", [4, [(np.arange(100), np.arange(100, 150))]])
+@pytest.mark.parametrize(("n", "p"), [(400, 60), (150, 600)])
+def test_the_memory_planned_is_not_exceeded(n, p, cv):
+    X, Y = (torch.from_numpy(x) for x in simulate(n, p, targets=500))
+    plan = RidgeCV(ALPHAS, cv=cv, device="cpu").plan(X, Y)
+    memory = plan.problem.fixed_bytes(plan.path) + 50 * plan.problem.bytes_per_target(plan.path)
+    with LiveBytes() as live:
+        ridge = RidgeCV(ALPHAS, cv=cv, device="cpu", memory=memory).fit(X, Y)
+    results = sum(
+        x.nbytes for x in (ridge.coef_, ridge.intercept_, ridge.alpha_, ridge.best_score_, ridge.cv_scores_)
+    )
+    assert memory / 8 < live.peak <= memory + results + 8 * 500
 
 
 @pytest.mark.parametrize(("n", "p"), SHAPES)
