@@ -31,7 +31,9 @@ def test_without_a_network_one_sentence(
     if filled:
         (folder / "other").mkdir(parents=True)
         (folder / "other" / "set.nc").write_text("")
-    sentence = r"MajajHong2015\.public is not complete in .*, and brainscore-storage\.s3\.amazonaws\.com cannot be"
+    sentence = (
+        r"MajajHong2015\.public is not complete in .*, and brainscore-storage\.s3\.amazonaws\.com cannot be"
+    )
     with pytest.raises(ConnectionError, match=sentence):
         neuro.datasets.brainscore("MajajHong2015.public", modality="spikes", units="a.u.")
     assert folder.exists() == filled
