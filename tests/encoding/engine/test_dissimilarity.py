@@ -7,8 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rsatoolbox.data import Dataset
-from rsatoolbox.rdm import calc_rdm
 from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group
 
@@ -90,11 +88,12 @@ def design(kind, n=5, k=4):
 
 @pytest.mark.parametrize("kind", ["balanced", "unbalanced"])
 def test_crossnobis_agrees_with_rsatoolbox(kind):
+    peer = pytest.importorskip("rsatoolbox")
     conditions, runs, values = design(kind)
     root = np.random.default_rng(5).normal(size=(12, 12))
     covariance = root @ root.T + np.eye(12)
-    data = Dataset(values, obs_descriptors={"condition": conditions, "run": runs})
-    expected = calc_rdm(
+    data = peer.data.Dataset(values, obs_descriptors={"condition": conditions, "run": runs})
+    expected = peer.rdm.calc_rdm(
         data, "crossnobis", descriptor="condition", noise=np.linalg.inv(covariance), cv_descriptor="run"
     ).get_vectors()[0]
     means, counts = run_means(values, conditions, runs)
