@@ -13,7 +13,9 @@ TUTORIALS = Path(__file__).resolve().parents[1] / "tutorials"
 
 def executed(name: str, folder: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(TUTORIALS / name, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
     return notebook
 
 
@@ -24,7 +26,9 @@ def texts(notebook: nbformat.NotebookNode) -> str:
 
 def test_one_array_ends_in_a_layer_profile(tmp_path):
     notebook = executed("01_one_array.ipynb", tmp_path)
-    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert any(
+        "image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])
+    )
     assert "shuffle_control" in texts(notebook)
 
 
@@ -33,5 +37,7 @@ def test_stored_outputs_hold_no_errors_and_no_paths_of_a_machine(path):
     notebook = nbformat.read(path, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs, "a tutorial is stored with its outputs"
-    assert not [output for output in outputs if output.output_type in ("error", "stream") and "Error" in str(output)]
+    assert not [
+        output for output in outputs if output.output_type in ("error", "stream") and "Error" in str(output)
+    ]
     assert "/tmp/" not in texts(notebook) and "site-packages" not in texts(notebook)
