@@ -106,15 +106,15 @@ def require_finite(tensor: torch.Tensor, given: Any, name: str, what: str, dim: 
     )
 
 
-def warn_of_constant_targets(tensor: torch.Tensor, given: Any) -> None:
-    """Warn of targets that never vary: what is fitted remains right, but they have no score."""
-    constant = (tensor == tensor[0]).all(0).reshape(-1)
-    if not bool(constant.any()):
+def warn_of_missing_scores(scores: torch.Tensor, targets: torch.Tensor, y: Any) -> None:
+    """Warn of targets without a cross-validated score: what is fitted remains right, what was chosen is not."""
+    missing = scores.isnan()
+    if not bool(missing.any()):
         return
-    first = f", first {_name(given, 1, int(constant.nonzero()[0]))}" if tensor.ndim == 2 else ""
+    first = f", first {_name(y, 1, int(missing.nonzero()[0]))}" if targets.ndim == 2 else ""
     warnings.warn(
-        f"{int(constant.sum())} of {len(constant)} targets never vary{first}: they are predicted by their constant "
-        "and have no score (NaN); drop them if that is not meant.",
+        f"{int(missing.sum())} of {len(missing)} targets vary in no held-out set{first}: they have no score (NaN) "
+        "and the largest alpha; drop them if they are constant, else use other folds.",
         stacklevel=3,
     )
 

@@ -8,7 +8,6 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
@@ -140,7 +139,6 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         features = inputs.features(self, X, reset=True)
         targets = inputs.targets(y, len(features), X)
-        inputs.warn_of_constant_targets(targets, y)
         columns = targets.reshape(len(targets), -1)
         splits = inputs.splits(self.cv, len(features), y, groups, (X, y))
         device = self._device(X)
@@ -159,6 +157,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
             partial(track, description="fitting ridge", show=self.progress),
         )
         self._keep(fitted, alphas.to(columns.device), X, y, single=targets.ndim == 1)
+        inputs.warn_of_missing_scores(fitted.scores.amax(1), targets, y)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -188,12 +187,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         kind = kind_of(X)
         if kind != "xarray":
             return to_kind(predicted, kind, X if kind == "torch" else None)
-        known = self.intercept_ if kind_of(self.intercept_) == "xarray" else xr.DataArray(self.intercept_)
-        dims = (X.dims[0], *(known.dims if kind_of(self.intercept_) == "xarray" else ("neuroid",)))
+        known = self.intercept_
+        if kind_of(known) != "xarray":
+            known = to_kind(intercept, "xarray", dims=["neuroid"][: intercept.ndim])
         labels = {name: (coord.dims, coord.values) for name, coord in known.coords.items()}
         for name, label in labels_along(X, X.dims[0]).items():
             labels[f"{X.dims[0]}_{name}" if name in labels else name] = label
-        return to_kind(predicted, kind, dims=dims[: predicted.ndim], coords=labels, attrs=known.attrs)
+        return to_kind(predicted, kind, dims=(X.dims[0], *known.dims), coords=labels, attrs=known.attrs)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of the variance of ``y`` that is predicted, mean over targets, as scikit-learn defines it.
@@ -278,8 +278,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return cast(Scoring, self.scoring)
 
     def _device(self, X: Any) -> torch.device:
-        given = X.device if self.device == "auto" and kind_of(X) == "torch" else "cpu"
-        device = torch.device(given) if torch.device(given).type != "cpu" else resolve_device(self.device)
+        accelerated = kind_of(X) == "torch" and X.device.type != "cpu"
+        device = X.device if self.device == "auto" and accelerated else resolve_device(self.device)
         if device.type == "mps":
             raise ValueError("RidgeCV needs float64, which device='mps' has not; use device='cpu'.")
         return device
@@ -305,10 +305,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
             ("cv_scores_", fitted.scores.T, ("alpha", "target")),
         ):
             if single:
-                tensor, axes = (
-                    tensor.squeeze(axes.index("target")),
-                    tuple(axis for axis in axes if axis != "target"),
-                )
+                tensor = tensor.squeeze(axes.index("target"))
+                axes = tuple(axis for axis in axes if axis != "target")
             dims = [names[axis] for axis in axes]
             coords = {key: label for key, label in labels.items() if label[0] in dims}
             attrs = getattr(y, "attrs", {}) if name == "intercept_" else {}

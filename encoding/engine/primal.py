@@ -102,7 +102,8 @@ class Primal:
             total = total or whole(X, X, training, held, torch.float64)
             self.held_out.append(self._held_out(self._fitted(training), held, split))
         assert total is not None
-        self.vectors, self.inverse = self._basis(self._fitted(total), X)
+        self.vectors, inverse = self._basis(self._fitted(total), X)
+        self.inverse = inverse.to(X.dtype)
 
     def fit(self, Y: torch.Tensor) -> Fitted:
         """Choose a penalty for every column of ``Y``, ``(samples, targets)``, and fit it to all samples."""
@@ -124,12 +125,11 @@ class Primal:
         return training if self.fit_intercept else training.about_origin()
 
     def _basis(self, training: Moments, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Eigenvectors of the training features and the inverse filters of every penalty."""
+        """Eigenvectors of the training features, and the inverse filters of every penalty in float64."""
         values, vectors = robust_spectrum(
             training.products, float(self.alphas.min()), lambda: rows - training.mean_a
         )
-        inverse = inverse_filters(values, self.alphas)
-        return vectors.to(self.X.dtype), inverse.to(self.X.dtype)
+        return vectors.to(self.X.dtype), inverse_filters(values, self.alphas)
 
     def _held_out(self, training: Moments, held: Moments, split: Split) -> HeldOut:
         vectors, inverse = self._basis(training, take(self.X, split.train))
@@ -140,7 +140,7 @@ class Primal:
         features = centre(take(self.X, split.test))[0] @ vectors
         if len(features) > len(vectors):
             features = torch.linalg.qr(features, mode="r").R
-        return HeldOut(vectors, inverse, shift, features)
+        return HeldOut(vectors, inverse.to(vectors.dtype), shift, features)
 
     def _score(
         self, held_out: HeldOut, training: Moments, held: Moments, truth: torch.Tensor

@@ -85,13 +85,15 @@ def test_targets_of_other_stimuli():
     assert inputs.targets(x, 3, x) is not None
 
 
-def test_constant_targets_are_named():
-    y = np.random.default_rng(0).random((5, 3))
-    y[:, 1] = 0.1
-    with pytest.warns(UserWarning, match="1 of 3 targets never vary, first neuroid_id 'u1'"):
-        inputs.warn_of_constant_targets(torch.from_numpy(y), labelled(y))
-    with pytest.warns(UserWarning, match="1 of 1 targets never vary:"):
-        inputs.warn_of_constant_targets(torch.ones(4), np.ones(4))
+def test_targets_without_a_score_are_named():
+    y = np.ones((5, 3))
+    scores = torch.tensor([0.1, torch.nan, torch.nan])
+    with pytest.warns(
+        UserWarning, match="2 of 3 targets vary in no held-out set, first neuroid_id 'u1': they have"
+    ):
+        inputs.warn_of_missing_scores(scores, torch.from_numpy(y), labelled(y))
+    with pytest.warns(UserWarning, match="1 of 1 targets vary in no held-out set: they"):
+        inputs.warn_of_missing_scores(scores[1:2], torch.ones(5), np.ones(5))
 
 
 def as_lists(splits: list) -> list:

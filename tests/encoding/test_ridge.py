@@ -327,11 +327,21 @@ def test_the_plan_says_what_will_happen():
 def test_constant_targets_are_said_and_predicted():
     X, Y = simulate(30, 4)
     Y[:, 1] = 0.3
-    with pytest.warns(UserWarning, match="1 of 5 targets never vary, first column 1"):
+    with pytest.warns(UserWarning, match="1 of 5 targets vary in no held-out set, first column 1"):
         ridge = RidgeCV().fit(X, Y)
     assert not ridge.coef_[1].any()
     assert (ridge.predict(X)[:, 1] == 0.3).all()
     assert np.isnan(ridge.best_score_).tolist() == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize(("n", "p"), SHAPES)
+def test_targets_that_vary_between_folds_only(n, p):
+    X, Y = simulate(n, p)
+    Y[:, 2] = np.arange(n) // (n // 3)
+    with pytest.warns(UserWarning, match="1 of 5 targets vary in no held-out set, first column 2"):
+        ridge = RidgeCV(ALPHAS, cv=3).fit(X, Y)
+    assert ridge.alpha_[2] == ALPHAS.max()
+    np.testing.assert_allclose(ridge.coef_[2], Ridge(ALPHAS.max()).fit(X, Y[:, 2]).coef_)
 
 
 @pytest.mark.parametrize(
