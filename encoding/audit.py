@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from .crossvalidation import ModelRun
-from .splits import Splits, time_neighbours
+from .splits import RECORDING_GROUPS, Splits, in_both, time_neighbours
 
 Array = NDArray[Any]
 
@@ -47,14 +47,13 @@ def audit_splits(rows: xr.DataArray, splits: Splits, labels: Array | None) -> di
         "time_overlap": max(time_neighbours(rows, *fold) for fold in splits.folds),
     }
     if splits.groups is not None:
-        audit["group_overlap"] = max(_shared(splits.groups, fold) for fold in splits.folds)
-    if "stimulus_id" in rows.coords and rows.coords["stimulus_id"].dims == rows.dims[:1]:
-        overlap = max(_shared(rows.coords["stimulus_id"].values, fold) for fold in splits.folds)
-        audit["stimulus_overlap"] = overlap
-        if overlap and labels is not None:
-            audit["stimulus_overlap_note"] = (
-                "conditions recur across folds by design; rows, groups and runs do not"
-            )
+        audit["group_overlap"] = max(len(in_both(splits.groups, *fold)) for fold in splits.folds)
+    for name in (*RECORDING_GROUPS, "stimulus_id"):
+        if name in rows.coords and rows.coords[name].dims == rows.dims[:1]:
+            key = f"{name.removesuffix('_id')}_overlap"
+            audit[key] = max(len(in_both(rows.coords[name].values, *fold)) for fold in splits.folds)
+    if audit.get("stimulus_overlap") and labels is not None:
+        audit["stimulus_overlap_note"] = "conditions recur across folds by design"
     return audit
 
 
@@ -103,7 +102,3 @@ def fingerprint(*arrays: Array) -> str:
             "\x1f".join(map(str, array.ravel())).encode() if text else np.ascontiguousarray(array).tobytes()
         )
     return digest.hexdigest()
-
-
-def _shared(labels: Array, fold: tuple[Array, Array]) -> int:
-    return int(np.intersect1d(labels[fold[0]], labels[fold[1]]).size)

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from ..neuro.progress import track
+from .exchange import Exchange
 from .scorers import SCORERS, Scorer
-from .significance import Order, null_scores
+from .significance import null_scores
 from .splits import Splits
 
 Array = NDArray[Any]
 
 #: values of exchanged truth that are fitted side by side, which bounds memory to a few times 8 bytes each
 STACKED_VALUES = 4_000_000
+#: after so many orders of labels that cannot be learned there is none that can
+MOST_DRAWS = 1000
 
 
 @dataclass
 class FoldFit:
-    """What one fit on one fold left behind."""
+    """What one fit on one fold left behind; ``nested`` is the score in the unit of the selection."""
 
     score: Array
+    nested: Array | None
     truth: Array
     prediction: Array
     seconds: float
@@ -45,11 +52,15 @@ class ModelRun:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """An estimator, cloned and fitted on the training rows of every fold, scored on the test rows."""
+    """An estimator, cloned and fitted on the training rows of every fold, scored on the test rows.
+
+    ``selector`` is the score by which the estimator chooses its own hyperparameters, where that is known.
+    """
 
     estimator: Any
     splits: Splits
     scorer: Scorer
+    selector: Scorer | None = None
     progress: bool | None = None
 
     def fits(self, x: Array, truth: Array, name: str) -> list[FoldFit]:
@@ -58,49 +69,116 @@ class CrossValidation:
         return [self.fit(x, truth, k) for k in folds]
 
     def null(
-        self, x: Array, truth: Array, order: Order, n: int, random_state: int | None, name: str
+        self, x: Array, truth: Array, exchange: Exchange, n: int, random_state: int | None, name: str
     ) -> Array:
         """Scores where the truth was exchanged and everything fitted again, permutations × units."""
         alone = getattr(self.estimator, "independent_targets", False) and self.scorer.name in SCORERS
         n_together = max(1, STACKED_VALUES // truth.size) if alone and truth.ndim == 2 else 1
 
         def score(exchanged: Array) -> Array:
-            return np.mean([self.fit(x, exchanged, k).score for k in range(len(self.splits))], axis=0)
+            return mean_over_folds([self.fit(x, exchanged, k).score for k in range(len(self.splits))])
 
-        draws = null_scores(score, truth, order, n, n_together=n_together, random_state=random_state)
+        if truth.ndim == 1:
+            exchange = self._learnable(exchange, truth)
+        draws = null_scores(score, truth, exchange, n, n_together=n_together, random_state=random_state)
         return np.array(list(track(draws, f"permuting {name}", total=n, show=self.progress)))
 
     def fit(self, x: Array, truth: Array, k: int) -> FoldFit:
         """One fold."""
         train, test = self.splits.folds[k]
         fitted = clone(self.estimator)
-        kwargs: dict[str, Any] = {}
-        if self.splits.groups is not None and has_fit_parameter(fitted, "groups"):
-            kwargs["groups"] = self.splits.groups[train]
         started = time.perf_counter()
-        fitted.fit(x[train], truth[train], **kwargs)
+        with warnings.catch_warnings():
+            # of units that do not vary the evaluation speaks itself, once and by name
+            warnings.filterwarnings("ignore", r"\d+ of \d+ targets ")
+            warnings.filterwarnings("ignore", "The groups parameter is ignored")
+            fitted.fit(x[train], truth[train], **self._groups(fitted, train))
         seconds = time.perf_counter() - started
-        prediction = self._respond(fitted, x[test])
+        prediction = np.asarray(fitted.predict(x[test]))
         if truth.ndim == 2:
             prediction = prediction.reshape(truth[test].shape)
-        score = np.asarray(self.scorer.function(truth[test], prediction), dtype=np.float64)
-        return FoldFit(np.atleast_1d(score), truth[test], prediction, seconds, _selected(fitted))
+            if not np.isfinite(prediction).all():
+                raise ValueError(
+                    f"{type(fitted).__name__} predicts missing or infinite values in fold {k}; scale the features or "
+                    "penalise more."
+                )
+        selected = _selected(fitted)
+        nested = None
+        if self.selector is not None and "best_score_" in selected:
+            nested = _score(self.selector, fitted, x[test], truth[test], prediction)
+        score = _score(self.scorer, fitted, x[test], truth[test], prediction)
+        return FoldFit(score, nested, truth[test], prediction, seconds, selected)
 
-    def _respond(self, fitted: Any, x: Array) -> Array:
-        respond = fitted.predict
-        if self.scorer.needs_decision:
-            respond = getattr(fitted, "decision_function", None) or fitted.predict_proba
-        return np.asarray(respond(x))
+    def _learnable(self, exchange: Exchange, labels: Array) -> Exchange:
+        """Only those orders that leave two classes to learn in every fold, as the true one does."""
+
+        def draw(rng: np.random.Generator) -> Array:
+            for _ in range(MOST_DRAWS):
+                order = exchange.draw(rng)
+                trained = (labels[order[train]] for train, _ in self.splits.folds)
+                if all((part != part[0]).any() for part in trained):
+                    return order
+            raise ValueError(
+                f"none of {MOST_DRAWS} exchanges of labels leaves two classes among the training rows of every fold; "
+                "use fewer folds, or permutations=0 and control=False."
+            )
+
+        return Exchange(draw, exchange.description)
+
+    def _groups(self, fitted: Any, train: Array) -> dict[str, Array]:
+        """The groups of the training rows for what chooses hyperparameters inside, if it takes any."""
+        name = _groups_parameter(fitted)
+        if name is None or self.splits.groups is None:
+            return {}
+        groups = pd.factorize(self.splits.groups[train], sort=True)[0]
+        return {name: groups} if groups.max() > 0 else {}
+
+
+def mean_over_folds(scores: Sequence[Array]) -> Array:
+    """Mean of the folds that have a score, NaN where none has."""
+    stacked = np.stack(scores)
+    known = ~np.isnan(stacked)
+    total, n = np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0)
+    return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+
+
+def last_step(estimator: Any) -> tuple[str, Any]:
+    """The estimator at the end of nested pipelines, and what its parameters are prefixed with."""
+    prefix = ""
+    while getattr(estimator, "steps", None):
+        name, estimator = estimator.steps[-1]
+        prefix += f"{name}__"
+    return prefix, estimator
+
+
+def _score(scorer: Scorer, fitted: Any, x: Array, truth: Array, prediction: Array) -> Array:
+    if scorer.needs_decision:
+        truth, prediction = truth[:, None] == fitted.classes_, _decision(fitted, x)
+    return np.atleast_1d(np.asarray(scorer.function(truth, prediction), dtype=np.float64))
+
+
+def _decision(fitted: Any, x: Array) -> Array:
+    """How much speaks for each class, rows × classes."""
+    respond = getattr(fitted, "decision_function", None) or getattr(fitted, "predict_proba", None)
+    if respond is None:
+        raise ValueError(
+            f"{type(fitted).__name__} only names classes; scoring='roc_auc' needs decision_function or predict_proba, "
+            "so use 'accuracy' or another classifier."
+        )
+    decision = np.asarray(respond(x))
+    return np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
+
+
+def _groups_parameter(estimator: Any) -> str | None:
+    prefix, last = last_step(estimator)
+    # scikit-learn's searches take groups without naming them
+    takes = has_fit_parameter(last, "groups") or (hasattr(last, "cv") and hasattr(last, "refit"))
+    return f"{prefix}groups" if takes else None
 
 
 def _selected(fitted: Any) -> dict[str, Any]:
-    """Hyperparameters that a fit chose itself: those of the last step that has any."""
-    for step in [s for _, s in reversed(getattr(fitted, "steps", []))] or [fitted]:
-        found = {
-            name: getattr(step, name)
-            for name in ("alpha_", "best_score_", "best_params_")
-            if hasattr(step, name)
-        }
-        if found:
-            return found
-    return {}
+    """Hyperparameters that the last step of a fit chose itself."""
+    last = last_step(fitted)[1]
+    return {
+        name: getattr(last, name) for name in ("alpha_", "best_score_", "best_params_") if hasattr(last, name)
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -10,13 +11,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..neuro.assembly import quoted
 from .audit import audit_splits, fingerprint, provenance
-from .crossvalidation import CrossValidation, FoldFit, ModelRun
-from .normalisation import attach_ceiling
-from .results import Result
+from .crossvalidation import CrossValidation, FoldFit, ModelRun, mean_over_folds
+from .exchange import Exchange, find_exchange
+from .normalisation import attach_ceiling, find_ceiling
+from .results import Result, median_or_nan
 from .scorers import SCORERS, Scorer, find_scorer
-from .significance import find_exchange, p_values
-from .splits import make_splits
+from .selection import find_selector, selection_audit
+from .significance import p_values
+from .splits import Splits, make_splits
 from .tasks import Task, prepare_task
 
 Array = NDArray[Any]
@@ -34,7 +38,7 @@ def evaluate(
     ceiling: str | xr.DataArray | Array | None = "auto",
     repeats: Literal["average", "keep"] = "average",
     permutations: int = 0,
-    exchange: str | None = "block",
+    exchange: str | None = None,
     control: bool = True,
     random_state: int | None = 0,
     progress: bool | None = None,
@@ -48,17 +52,19 @@ def evaluate(
         (``RidgeCV``, ``GridSearchCV``) are selected inside the training rows, so scores are nested.
     X
         What is predicted from: a labelled array, a plain array, or a dictionary of them, one a model.
-        Encoders get it as rows × features, classifiers as it is (rows × neuroids [× time bins]).
+        Encoders get it as rows × features, classifiers as it is (rows × neuroids [× time bins]), all in floats.
     Y
         Responses (an encoder), or class labels (a classifier): the name of a coordinate of ``X``, or one label a row.
-        Labelled arrays with presentations are aligned by ``stimulus_id``.
+        Responses to presentations are aligned with features by ``stimulus_id``; everything else must match row by
+        row, which its labels (``stimulus_id``, ``run``, times, …) are checked for.
     by
         Label along the neuroids of ``X`` that makes a model of each of its values: ``"layer"`` gives a layer profile.
     cv, groups
         Passed to :func:`make_splits`; the default never separates repeats, runs, or neighbours in time at random.
     scoring
         ``"pearsonr"`` (default for responses), ``"r2"``, ``"accuracy"`` (default for labels),
-        ``"balanced_accuracy"``, ``"roc_auc"``, or ``function(truth, prediction)``.
+        ``"balanced_accuracy"``, ``"roc_auc"`` (mean over classes of one against the rest), or
+        ``function(truth, prediction)``.
     ceiling
         ``"auto"`` estimates it from repeats where there are any; a method of :func:`cerebridge.neuro.noise_ceiling`,
         values (one a unit, in the unit of the scoring), or ``None``.
@@ -68,7 +74,8 @@ def evaluate(
         Number of times that the truth is exchanged between rows and everything is fitted and scored again; gives
         ``p``, ``p_fdr`` and ``p_max``. Estimators that fit every target alone (``RidgeCV``) fit many at once.
     exchange
-        Coordinate whose equal values move together (volumes of one block), where it exists.
+        Coordinate whose equal values move together (volumes of one block). By default what the recording says: see
+        :func:`find_exchange`; the audit tells what it was.
     control
         Exchange the truth at least once; the audit says which score that gives.
     random_state
@@ -84,7 +91,13 @@ def evaluate(
     Raises
     ------
     ValueError
-        If nothing overlaps, a value is missing, a fold is empty, or a split would leak.
+        If nothing overlaps, a value is missing, a fold is empty, a split would leak, or no unit can have a score.
+
+    Warns
+    -----
+    UserWarning
+        If some units do not vary in some folds, so that their score is missing there; or a class is not among the
+        training rows of a fold.
 
     Examples
     --------
@@ -95,26 +108,33 @@ def evaluate(
     ['alpha', 'ceiling', 'fit_seconds']
     """
     started = time.time()
+    if not isinstance(permutations, int | np.integer) or permutations < 0:
+        raise ValueError(f"permutations is {permutations!r}; give how many, 0 for none.")
     task = prepare_task(estimator, X, Y, repeats, by)
     scorer = find_scorer(scoring, task.labels is not None)
+    n_units = len(task.units["neuroid_id"][1])
+    bound, source = find_ceiling(
+        task.responses, ceiling, scorer, n_units, single=repeats == "keep", random_state=random_state
+    )
     splits = make_splits(task.rows, cv, groups, labels=task.labels, random_state=random_state)
-    crossvalidation = CrossValidation(estimator, splits, scorer, progress)
-    n_null = max(permutations, int(control))
-    if n_null:
-        exchange = "stimulus_id" if repeats == "keep" and task.labels is None else exchange
-        order = find_exchange(task.rows, exchange, within_recordings=task.labels is not None)
+    _check_folds(task, splits, scorer)
+    notes: dict[str, Any] = {"ceiling": source}
+    n_null, order = _exchange(task, splits, exchange, permutations, control, notes)
+    crossvalidation = CrossValidation(
+        estimator, splits, scorer, find_selector(estimator, task.labels is not None), progress
+    )
     runs: dict[str, ModelRun] = {}
     for name in task.models:
         x = task.features(name)
         fits = crossvalidation.fits(x, task.truth, name)
-        null = crossvalidation.null(x, task.truth, order, n_null, random_state, name) if n_null else None
+        null = crossvalidation.null(x, task.truth, order, n_null, random_state, name) if order else None
         runs[name] = ModelRun(fits, null, fingerprint(x), str(x.dtype))
     dataset = _dataset(task, runs, scorer)
-    notes: dict[str, Any] = {
-        "ceiling": attach_ceiling(dataset, task.responses, ceiling, scorer, random_state)
-    }
-    if n_null:
-        notes["shuffle_control"] = {name: float(np.nanmedian(run.null)) for name, run in runs.items()}
+    notes |= _missing_scores(dataset, scorer)
+    if bound is not None:
+        attach_ceiling(dataset, bound)
+    if order:
+        notes["shuffle_control"] = {name: median_or_nan(run.null) for name, run in runs.items()}
     if permutations:
         _attach_p(dataset, runs)
     dataset.attrs.update(
@@ -124,10 +144,75 @@ def evaluate(
         audit=task.notes
         | audit_splits(task.rows, splits, task.labels)
         | notes
-        | _selection(estimator, runs, scorer),
+        | selection_audit(crossvalidation, runs),
         provenance=provenance(estimator, runs, task.truth, splits, random_state, time.time() - started),
     )
     return Result(dataset)
+
+
+def _check_folds(task: Task, splits: Splits, scorer: Scorer) -> None:
+    """Refuse folds on which nothing can be learned or scored; warn of classes that were not there to be learned."""
+    unknown: dict[Any, int] = {}
+    for number, (train, test) in enumerate(splits.folds):
+        if task.labels is None and scorer.name in SCORERS and len(test) < 2:
+            raise ValueError(
+                f"fold {number} holds out a single row, on which {scorer.name} is undefined; use fewer folds."
+            )
+        if task.labels is not None:
+            known = np.unique(task.labels[train])
+            if len(known) < 2:
+                raise ValueError(
+                    f"the training rows of fold {number} are all of class {quoted(known[0])}; use folds that hold "
+                    "every class."
+                )
+            for label in np.setdiff1d(task.labels[test], known).tolist():
+                unknown.setdefault(label, number)
+    if unknown:
+        label, number = next(iter(unknown.items()))
+        warnings.warn(
+            f"class {label!r} is tested but not among the training rows of fold {number}"
+            f"{f', and so are {len(unknown) - 1} more classes' if len(unknown) > 1 else ''}: there it can only be "
+            "missed; use folds that hold every class.",
+            stacklevel=3,
+        )
+
+
+def _exchange(
+    task: Task, splits: Splits, exchange: str | None, permutations: int, control: bool, notes: dict[str, Any]
+) -> tuple[int, Exchange | None]:
+    """How many times and how the truth is exchanged, said in the audit."""
+    n = max(permutations, int(control))
+    if not n:
+        return 0, None
+    try:
+        found = find_exchange(task.rows, exchange, labels=task.labels, groups=splits.groups)
+    except ValueError as error:
+        if permutations or exchange is not None:
+            raise
+        notes["exchange"] = f"none: {error}"
+        return 0, None
+    notes["exchange"] = found.description
+    return n, found
+
+
+def _missing_scores(dataset: xr.Dataset, scorer: Scorer) -> dict[str, int]:
+    """Refuse scores that are all missing, and say once which are."""
+    missing = np.isnan(dataset["score"].values)
+    if missing.all():
+        raise ValueError(
+            f"no unit has a score, because {scorer.name} is undefined in every fold, as where the truth of the test "
+            "rows does not vary; use fewer or other folds."
+        )
+    units = np.flatnonzero(missing.any(axis=(0, 1)))
+    if not units.size:
+        return {}
+    first = quoted(dataset["neuroid_id"].values[units[0]])
+    warnings.warn(
+        f"{units.size} of {missing.shape[-1]} units (first {first}) do not vary in the test rows of some folds, so "
+        f"their {scorer.name} is missing there (NaN); all other scores stand.",
+        stacklevel=3,
+    )
+    return {"units_without_score_in_some_folds": int(units.size)}
 
 
 def _dataset(task: Task, runs: dict[str, ModelRun], scorer: Scorer) -> xr.Dataset:
@@ -147,7 +232,7 @@ def _dataset(task: Task, runs: dict[str, ModelRun], scorer: Scorer) -> xr.Datase
     alphas = [[np.atleast_1d(fit.selected.get("alpha_", np.nan)) for fit in folds] for folds in fits]
     if all(alpha.size in (1, n_units) and np.isfinite(alpha).all() for folds in alphas for alpha in folds):
         variables["alpha"] = (dims, [[np.broadcast_to(a, n_units) for a in folds] for folds in alphas])
-    if task.labels is not None and not scorer.needs_decision:
+    if task.labels is not None:
         classes = np.unique(task.labels)
         coords |= {"true": classes, "predicted": classes}
         variables["confusion"] = (
@@ -165,25 +250,6 @@ def _confusion(folds: list[FoldFit], classes: Array) -> Array:
 
 
 def _attach_p(dataset: xr.Dataset, runs: dict[str, ModelRun]) -> None:
-    observed = dataset["score"].mean("split", skipna=False)
-    values = [p_values(observed.sel(model=name).values, run.null) for name, run in runs.items()]
+    values = [p_values(mean_over_folds([fit.score for fit in run.fits]), run.null) for run in runs.values()]
     for key in values[0]:
         dataset[key] = (("model", "unit"), np.array([of_model[key] for of_model in values]))
-
-
-def _selection(estimator: Any, runs: dict[str, ModelRun], scorer: Scorer) -> dict[str, Any]:
-    """The score by which hyperparameters were chosen beside the nested one, both in the unit of the choice."""
-    name = getattr(estimator, "scoring", None)
-    by = SCORERS[name] if isinstance(name, str) and name in SCORERS else scorer
-    selected, nested = {}, {}
-    for model, run in runs.items():
-        best = [
-            np.atleast_1d(fit.selected["best_score_"]) for fit in run.fits if "best_score_" in fit.selected
-        ]
-        if best:
-            selected[model] = float(np.nanmedian(np.concatenate(best)))
-            scores = [np.atleast_1d(by.function(fit.truth, fit.prediction)) for fit in run.fits]
-            nested[model] = float(np.nanmedian(np.concatenate(scores)))
-    if not selected:
-        return {"selection": "no hyperparameter was selected by a score"}
-    return {"selection": {"scoring": by.name, "selection_score": selected, "nested_score": nested}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,8 @@ class Result:
         pandas.DataFrame
             ``score`` is the median over units of the mean over splits; ``low`` and ``high`` a 95 % bootstrap
             interval of that median over units (over splits where there is one unit); then ``ceiling``,
-            ``normalised`` (medians), ``significant`` (share of units with corrected p < 0.05), ``n_units``.
+            ``normalised`` (medians), ``significant`` (share of units with corrected p < 0.05), and ``n_units``, how
+            many units have a score.
         """
         scores = self.unit_scores()
         labels = scores.coords[by].values if by in scores.coords else np.full(scores.sizes["unit"], "all")
@@ -102,14 +104,14 @@ class Result:
         """Write one netCDF-4 file; :meth:`load` gives an equal result back."""
         from ..neuro.store import save_dataset
 
-        save_dataset(path, self.dataset)
+        save_dataset(Path(path), self.dataset)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
         """Read what :meth:`save` wrote."""
         from ..neuro.store import load_dataset
 
-        return cls(load_dataset(path))
+        return cls(load_dataset(Path(path)))
 
     def __repr__(self) -> str:
         """The summary as a table."""
@@ -128,17 +130,24 @@ def _row(here: xr.Dataset) -> dict[str, float]:
     by_unit = here["score"].mean("split").values
     sample = by_unit if by_unit.size > 1 else here["score"].values.ravel()
     low, high = bootstrap_interval(sample, np.median if by_unit.size > 1 else np.mean)
-    row: dict[str, float] = {"score": float(np.median(by_unit)), "low": low, "high": high}
+    row: dict[str, float] = {"score": median_or_nan(by_unit), "low": low, "high": high}
     if "ceiling" in here:
-        row["ceiling"] = float(np.nanmedian(here["ceiling"].values))
-        normalised = here["normalised"].mean("split").values
-        row["normalised"] = float(np.nanmedian(normalised)) if np.isfinite(normalised).any() else np.nan
+        row["ceiling"] = median_or_nan(here["ceiling"].values)
+        row["normalised"] = median_or_nan(here["normalised"].mean("split").values)
     for name in ("p_fdr", "p"):
         if name in here:
-            row["significant"] = float((here[name].values < 0.05).mean())
+            p = here[name].values
+            row["significant"] = float((p < 0.05).sum() / max(1, np.isfinite(p).sum()))
             break
-    row["n_units"] = by_unit.size
+    row["n_units"] = int(np.isfinite(by_unit).sum())
     return row
+
+
+def median_or_nan(values: Any) -> float:
+    """Median of the values that are there, NaN if none is."""
+    known = np.ravel(np.asarray(values, dtype=np.float64))
+    known = known[~np.isnan(known)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def bootstrap_interval(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,13 +20,14 @@ class Scorer:
     """A named score.
 
     ``function(truth, prediction)`` gives one value a unit (truth: rows × units) or one value for class labels.
+    With ``needs_decision`` it gets two arrays rows × classes: whether a row is of a class, how much speaks for it.
     ``chance(truth)`` is what guessing gives; ``ceiling`` says in which unit a noise ceiling bounds it, if one does.
     """
 
     name: str
     function: Callable[[Array, Array], Any]
     chance: Callable[[Array], float]
-    ceiling: str | None = None
+    ceiling: Literal["pearsonr", "r2"] | None = None
     labels: bool = False
     needs_decision: bool = False
 
@@ -49,11 +50,13 @@ def _balanced_accuracy(truth: Array, prediction: Array) -> float:
 
 
 def _roc_auc(truth: Array, decision: Array) -> float:
+    """Mean over classes of one against the rest; both are rows × classes, ``truth`` says which class a row is of."""
     from sklearn.metrics import roc_auc_score
 
-    if decision.ndim == 2 and decision.shape[1] == 2:
-        decision = decision[:, 1]
-    return float(roc_auc_score(truth, decision, multi_class="ovr"))
+    known = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
+    if not known.size:
+        return float("nan")
+    return float(np.mean([roc_auc_score(truth[:, k], decision[:, k]) for k in known]))
 
 
 def _most_frequent(truth: Array) -> float:

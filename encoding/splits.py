@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -83,17 +83,13 @@ def make_splits(
             n, keys, name, None if cv is None else int(cv), dim, labels, random_state
         )
     elif hasattr(cv, "split"):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The groups parameter is ignored")
-            folds = list(cv.split(np.zeros((n, 1)), labels, keys))
-        description = f"{cv!r}" + (f" over {name}" if name else "")
+        folds, description = _by_splitter(cv, n, labels, keys, name)
         if groups is None:  # a splitter without groups was asked for: only stimuli, rows and time are checked
             keys, name = None, ""
     elif isinstance(cv, Iterable):
-        folds, description = [(np.asarray(a), np.asarray(b)) for a, b in cv], "given rows"
+        folds, description = [_pair(pair, n, k) for k, pair in enumerate(cv)], "given rows"
     else:
         raise ValueError(f"cv={cv!r} is no number, coordinate name, splitter or list of (train, test) rows.")
-    folds = [(np.asarray(a, dtype=np.intp), np.asarray(b, dtype=np.intp)) for a, b in folds]
     refuse_leaks(array, folds, keys, name, labels)
     return Splits(folds, keys, description)
 
@@ -115,27 +111,27 @@ def refuse_leaks(
     if not folds:
         raise ValueError("the split has no folds; give at least one pair of training and test rows.")
     stimuli = array.coords["stimulus_id"].values if "stimulus_id" in array.coords else None
+    where = "no groups" if keys is None else _count(keys, name)
     for number, (train, test) in enumerate(folds):
         if not len(train) or not len(test):
             part = "test" if not len(test) else "training"
             raise ValueError(
-                f"fold {number} has no {part} rows; use fewer folds or groups with more than one value "
-                f"({'no groups' if keys is None else f'{len(pd.unique(keys))} {name} groups'} here)."
+                f"fold {number} has no {part} rows; use fewer folds or groups with more than one value ({where} here)."
             )
         if np.intersect1d(train, test).size:
             raise ValueError(
                 f"fold {number} has {np.intersect1d(train, test).size} rows in both training and test."
             )
-        if keys is not None and (shared := np.intersect1d(keys[train], keys[test])).size:
+        if keys is not None and (shared := in_both(keys, train, test)):
             raise ValueError(
-                f"fold {number} has {name} {shared[0]!r} in both training and test; split by groups={name!r}, "
+                f"fold {number} has {name} {shared[0]!r} in both training and test; keep {name} values together, "
                 "e.g. with an integer cv or GroupKFold."
             )
         if labels is None and array.dims[0] == "presentation" and stimuli is not None:
-            shared = np.intersect1d(stimuli[train], stimuli[test])
-            if shared.size:
+            shared = in_both(stimuli, train, test)
+            if shared:
                 raise ValueError(
-                    f"fold {number} has {shared.size} stimuli (first {shared[0]!r}) in both training and test; "
+                    f"fold {number} has {len(shared)} stimuli (first {shared[0]!r}) in both training and test; "
                     "repeats of a stimulus must stay together: use groups='stimulus_id'."
                 )
         if array.dims[0] == "time_bin" and (borders := _borders(array, train, test)) > 2 * _n_runs(
@@ -145,6 +141,12 @@ def refuse_leaks(
                 f"fold {number} cuts the time series {borders} times, so test moments lie between training moments; "
                 "use contiguous folds (an integer cv) or groups='run'."
             )
+
+
+def in_both(labels: NDArray[Any], train: Indices, test: Indices) -> list[Any]:
+    """Labels that occur among the training rows and among the test rows, of whatever types they are."""
+    held_out = pd.Series(labels[test])
+    return cast(list[Any], held_out[held_out.isin(labels[train])].unique().tolist())
 
 
 def time_neighbours(array: xr.DataArray, train: Indices, test: Indices) -> int:
@@ -167,12 +169,12 @@ def _groups(
             raise ValueError(
                 f"there is no coordinate {groups!r} along {dim!r} to split by; there are {known}."
             )
-        return array.coords[groups].values, groups
+        return _complete(array.coords[groups].values, groups), groups
     if groups is not None:
         keys = np.asarray(groups)
         if keys.shape != (array.sizes[dim],):
             raise ValueError(f"groups have shape {keys.shape}, but there are {array.sizes[dim]} rows.")
-        return keys, "groups"
+        return _complete(keys, "group"), "group"
     if cv is not None and not isinstance(cv, int | np.integer) and not hasattr(cv, "split"):
         return None, ""
     if dim == "presentation" and labels is None:
@@ -183,8 +185,57 @@ def _groups(
             and array.coords[name].dims == (dim,)
             and len(pd.unique(array.coords[name].values)) > 1
         ):
-            return array.coords[name].values, name
+            return _complete(array.coords[name].values, name), name
     return None, ""
+
+
+def _complete(keys: NDArray[Any], name: str) -> NDArray[Any]:
+    missing = np.flatnonzero(pd.isna(keys))
+    if missing.size:
+        raise ValueError(
+            f"the {name} of row {missing[0]} is missing, so it cannot be kept apart; give every row one."
+        )
+    return keys
+
+
+def _count(keys: NDArray[Any], name: str) -> str:
+    return f"{len(pd.unique(keys))} groups" + ("" if name == "group" else f" by {name}")
+
+
+def _by_splitter(
+    cv: Any, n: int, labels: NDArray[Any] | None, keys: NDArray[Any] | None, name: str
+) -> tuple[list[tuple[Indices, Indices]], str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The groups parameter is ignored")
+            pairs = list(cv.split(np.zeros((n, 1)), labels, keys))
+    except ValueError as error:
+        where = "without groups" if keys is None else f"in {_count(keys, name)}"
+        raise ValueError(f"{cv!r} cannot split {n} rows {where}: {error}") from None
+    return [_pair(pair, n, k) for k, pair in enumerate(pairs)], f"{cv!r}" + (f" over {name}" if name else "")
+
+
+def _pair(pair: Any, n: int, number: int) -> tuple[Indices, Indices]:
+    """Training and test rows from indices or masks, checked."""
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        raise ValueError(f"fold {number} of cv is {pair!r}, not a pair of training and test rows.")
+    return _rows(pair[0], n, f"the training part of fold {number}"), _rows(
+        pair[1], n, f"the test part of fold {number}"
+    )
+
+
+def _rows(part: Any, n: int, what: str) -> Indices:
+    rows = np.asarray(part)
+    if rows.dtype == bool and rows.shape == (n,):
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise ValueError(f"{what} is neither row numbers nor a mask of the {n} rows.")
+    outside = rows[(rows < 0) | (rows >= n)]
+    if outside.size:
+        raise ValueError(f"{what} names row {outside[0]}, but the {n} rows count from 0 to {n - 1}.")
+    if len(np.unique(rows)) < len(rows):
+        raise ValueError(f"{what} names a row twice; give each row once.")
+    return rows.astype(np.intp)
 
 
 def _default_folds(
@@ -201,17 +252,13 @@ def _default_folds(
     n_folds = 5 if cv is None else cv
     n_groups = n if keys is None else len(pd.unique(keys))
     if not 2 <= n_folds <= n_groups:
-        what = "rows" if keys is None else f"{name} groups"
+        what = f"{n} rows" if keys is None else _count(keys, name)
         raise ValueError(
-            f"cv={n_folds} needs 2 to {n_groups} folds, because there are {n_groups} {what}; a fold would be empty."
+            f"cv={n_folds} must be from 2 to {n_groups}, because there are {what}; a fold would be empty."
         )
     if keys is None:
         if labels is not None:
-            from sklearn.model_selection import StratifiedKFold
-
-            return list(
-                StratifiedKFold(n_folds).split(np.zeros(n), labels)
-            ), f"{n_folds} stratified folds in order of recording"
+            return _stratified(labels, n_folds), f"{n_folds} stratified folds in order of recording"
         return _k_folds(np.arange(n), n_folds), f"{n_folds} contiguous folds"
     codes, unique = pd.factorize(keys)
     order = np.arange(len(unique))
@@ -223,6 +270,20 @@ def _default_folds(
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     return _k_folds(place[codes], n_folds, len(unique)), description
+
+
+def _stratified(labels: NDArray[Any], n_folds: int) -> list[tuple[Indices, Indices]]:
+    from sklearn.model_selection import StratifiedKFold
+
+    codes, classes = pd.factorize(labels)
+    counts = np.bincount(codes)
+    if counts.min() < n_folds:
+        rare = classes[counts.argmin() :][:1].tolist()[0]
+        raise ValueError(
+            f"class {rare!r} has {counts.min()} rows, so it would be missing from some of {n_folds} folds; use fewer "
+            "folds (cv=) or leave the class out."
+        )
+    return list(StratifiedKFold(n_folds).split(np.zeros(len(codes)), codes))
 
 
 def _k_folds(place: Indices, n_folds: int, n_places: int | None = None) -> list[tuple[Indices, Indices]]:

@@ -13,9 +13,26 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
 from ..neuro.alignment import align, average_repeats
-from ..neuro.assembly import validate
+from ..neuro.assembly import quoted, validate
+from .containers import to_tensor
+from .splits import RECORDING_GROUPS
 
 Array = NDArray[Any]
+
+#: names of a Result; labels of units that are called so get a prefix
+TAKEN = (
+    "model",
+    "split",
+    "unit",
+    "score",
+    "ceiling",
+    "normalised",
+    "p",
+    "p_fdr",
+    "p_max",
+    "alpha",
+    "fit_seconds",
+)
 
 
 @dataclass
@@ -38,10 +55,10 @@ class Task:
         ValueError
             If a value is missing or infinite.
         """
-        x = np.asarray(getattr(self.models[name], "values", self.models[name]))
+        x = _numbers(self.models[name], f"model {name!r}")
         if self.labels is None:
             x = x.reshape(len(x), -1)
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
+        if not np.isfinite(x).all():
             raise ValueError(
                 f"model {name!r} has {int((~np.isfinite(x)).sum())} missing or infinite features; remove or fill them."
             )
@@ -56,28 +73,43 @@ def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str, by: str | None = 
     ValueError
         If nothing overlaps, rows do not match, a value is missing, or there is one class only.
     """
+    if isinstance(estimator, type) or not all(
+        hasattr(estimator, f) for f in ("fit", "predict", "get_params")
+    ):
+        raise TypeError(
+            f"estimator is {estimator!r}, not an estimator with fit and predict; give one, e.g. encoding.RidgeCV()."
+        )
+    if repeats not in ("average", "keep"):
+        raise ValueError(f"repeats is {repeats!r}; it must be 'average' or 'keep'.")
     models = dict(X) if isinstance(X, Mapping) else {"model": X}
     if not models:
         raise ValueError("X holds no model; give at least one array of features.")
     if by is not None:
         models = {name: part for key, x in models.items() for name, part in _parts(x, by, key, len(models))}
-    if isinstance(Y, str) or is_classifier(estimator):
-        return _classification(models, Y)
+    for name, x in models.items():
+        if isinstance(x, xr.DataArray):
+            validate(x)
+        elif np.ndim(x) < 1:
+            raise TypeError(f"model {name!r} is a {type(x).__name__}; give an array of rows × features.")
+    if is_classifier(estimator):
+        return _checked(_classification(models, Y))
+    if isinstance(Y, str):
+        raise ValueError(
+            f"Y={Y!r} names class labels, and {type(estimator).__name__} is no classifier; give one, or responses as Y."
+        )
     if all(isinstance(array, xr.DataArray) for array in (*models.values(), Y)):
-        return _labelled_encoding(models, Y, repeats)
+        return _checked(_labelled_encoding(models, Y, repeats))
     if any(isinstance(array, xr.DataArray) for array in (*models.values(), Y)):
         raise ValueError(
             "X and Y must both be labelled arrays or both plain ones, so that rows can be matched."
         )
-    truth = np.asarray(Y)
+    truth = _numbers(Y, "Y")
+    if truth.ndim not in (1, 2):
+        raise ValueError(f"Y has {truth.ndim} dimensions; give rows × units, or a labelled array.")
     truth = truth[:, None] if truth.ndim == 1 else truth
-    rows = xr.DataArray(
-        truth,
-        dims=("presentation", "neuroid"),
-        coords={"stimulus_id": ("presentation", np.arange(len(truth)))},
-    )
-    units = {"neuroid_id": ("unit", np.arange(truth.shape[1]))}
-    return _checked(Task(models, truth, rows, units))
+    coords = {"stimulus_id": ("presentation", np.arange(len(truth)))}
+    rows = xr.DataArray(truth, dims=("presentation", "neuroid"), coords=coords)
+    return _checked(Task(models, truth, rows, {"neuroid_id": ("unit", np.arange(truth.shape[1]))}))
 
 
 def _parts(x: Any, by: str, key: str, n_models: int) -> Iterator[tuple[str, xr.DataArray]]:
@@ -91,73 +123,122 @@ def _parts(x: Any, by: str, key: str, n_models: int) -> Iterator[tuple[str, xr.D
 
 
 def _classification(models: dict[str, Any], Y: Any) -> Task:
+    """Class labels and the rows that they belong to."""
     first = next(iter(models.values()))
+    own: tuple[str, ...] = ()
     if isinstance(Y, str):
-        if not isinstance(first, xr.DataArray) or Y not in first.coords:
+        if not isinstance(first, xr.DataArray) or first.coords.get(Y, first).dims != first.dims[:1]:
             raise ValueError(
-                f"there is no coordinate {Y!r} in X to classify; give its name or one label a row."
+                f"there is no coordinate {Y!r} along the rows of X to classify; give its name or one label a row."
             )
-        Y = first.coords[Y].values
-    labels = np.asarray(Y)
+        own, Y = (Y,), first.coords[Y]
+    labels = _labels(Y)
     if isinstance(first, xr.DataArray):
-        rows = first.isel(dict.fromkeys(first.dims[1:], 0)) if first.ndim == 3 else first
-        rows = rows if rows.ndim > 1 else rows.expand_dims("neuroid", axis=1)
+        rows = first.isel({dim: [0] for dim in first.dims[1:]})
+        rows = rows.isel(time_bin=0) if first.ndim == 3 else rows
+        for name, x in {**models, "Y": Y}.items():
+            if isinstance(x, xr.DataArray):
+                _require_same_rows(x, first, name, "the first model", own)
     else:
         rows = xr.DataArray(np.zeros((len(labels), 1)), dims=("presentation", "neuroid"))
+    return Task(models, labels, rows, {"neuroid_id": ("unit", np.array(["classifier"]))}, labels)
+
+
+def _labels(Y: Any) -> Array:
+    labels = np.asarray(Y.detach().cpu() if hasattr(Y, "detach") else Y)
+    if labels.ndim != 1:
+        raise ValueError(
+            f"Y has {labels.ndim} dimensions; a classifier needs one class label a row, or the name of a coordinate."
+        )
+    missing = np.flatnonzero(pd.isna(labels))
+    if missing.size:
+        raise ValueError(f"the class label of row {missing[0]} is missing; leave such rows out.")
+    kinds = sorted({type(label).__name__ for label in labels.tolist()})
+    if labels.dtype == object and len(kinds) > 1:
+        raise ValueError(
+            f"the class labels are of several types ({', '.join(kinds)}); make all of them text."
+        )
+    if labels.dtype.kind == "f" and (labels % 1).any():
+        raise ValueError(
+            "Y holds fractions, which are no class labels; cut them into classes, or predict them by an encoder."
+        )
     if len(np.unique(labels)) < 2:
         raise ValueError("all rows have the same class label; a classifier needs at least two classes.")
-    return _checked(Task(models, labels, rows, {"neuroid_id": ("unit", np.array(["classifier"]))}, labels))
+    return labels
+
+
+def _require_same_rows(
+    array: xr.DataArray, other: xr.DataArray, name: str, other_name: str, labels: tuple[str, ...] = ()
+) -> None:
+    """Raise a ``ValueError`` for the first label along the rows in which two arrays differ, where both have it."""
+    dim = other.dims[0]
+    if array.dims[0] != dim or len(array) != len(other):
+        raise ValueError(
+            f"{name!r} has {len(array)} rows along {array.dims[0]!r}, {other_name} {len(other)} along {dim!r}; "
+            "they must match row by row."
+        )
+    for label in ("stimulus_id", "repetition", *RECORDING_GROUPS, "time_bin_start", *labels):
+        if any(label not in side.coords or side.coords[label].dims != (dim,) for side in (array, other)):
+            continue
+        a, b = array.coords[label].values, other.coords[label].values
+        if label == "time_bin_start":
+            width = other.coords["time_bin_end"].values - b
+            differing = np.flatnonzero(np.abs(a - b) > width / 2)
+        else:
+            differing = np.flatnonzero(a != b)
+        if differing.size:
+            k = differing[0]
+            raise ValueError(
+                f"{name!r} has another {label} than {other_name} in {differing.size} rows (first row {k}: "
+                f"{quoted(a[k])} and {quoted(b[k])}); bring both to the same rows in the same order first."
+            )
 
 
 def _labelled_encoding(models: dict[str, xr.DataArray], Y: xr.DataArray, repeats: str) -> Task:
     validate(Y)
+    if Y.dims[0] == "rdm":
+        raise ValueError("Y is rdm × pair; dissimilarities are compared by rsa.compare and rsa.infer.")
     notes: dict[str, Any] = {}
-    aligned: dict[str, xr.DataArray] = {}
-    responses = Y
+    for name, x in models.items():
+        if x.dims[0] != Y.dims[0]:
+            raise ValueError(
+                f"model {name!r} is {' × '.join(map(str, x.dims))} and the recording {' × '.join(map(str, Y.dims))}; "
+                f"both must begin with {Y.dims[0]!r}."
+            )
+    target, responses, aligned = Y, Y, models
     if Y.dims[0] == "presentation":
-        common = _common_stimuli(models, Y)
-        responses = Y.isel(presentation=np.flatnonzero(np.isin(Y.coords["stimulus_id"].values, common)))
+        stimuli = Y.coords["stimulus_id"].values
+        common = _common_stimuli(models, stimuli)
+        responses = Y.isel(presentation=np.flatnonzero(pd.Series(stimuli).isin(common)))
         target = average_repeats(responses) if repeats == "average" else responses
         reports = {}
+        aligned = {}
         for name, x in models.items():
             _, aligned[name], report = align(target, average_repeats(x), repeats="keep")
             reports[name] = str(report)
-        notes = {"alignment": reports, "repeats": repeats}
-    else:
-        target = Y
-        for name, x in models.items():
-            if x.sizes.get("time_bin") != Y.sizes["time_bin"]:
-                raise ValueError(
-                    f"model {name!r} has {x.sizes.get('time_bin')} time bins, the recording {Y.sizes['time_bin']}; "
-                    "resample first."
-                )
-        aligned = models
-    truth = target.values.reshape(target.sizes[target.dims[0]], -1)
-    return _checked(
-        Task(
-            aligned,
-            truth,
-            target,
-            _unit_labels(target),
-            None,
-            responses,
-            notes,
+        kept = (
+            f"{len(common)} of the recording's {len(pd.unique(stimuli))} stimuli have features in every model"
         )
-    )
+        notes = {"stimuli": kept, "alignment": reports, "repeats": repeats}
+    else:
+        for name, x in models.items():
+            _require_same_rows(x, Y, name, "the recording")
+    truth = _numbers(target, "Y").reshape(target.sizes[target.dims[0]], -1)
+    return Task(aligned, truth, target, _unit_labels(target), None, responses, notes)
 
 
-def _common_stimuli(models: dict[str, xr.DataArray], Y: xr.DataArray) -> Array:
-    common = np.unique(Y.coords["stimulus_id"].values)
+def _common_stimuli(models: dict[str, xr.DataArray], stimuli: Array) -> list[Any]:
+    common = pd.Series(pd.unique(stimuli))
     for name, x in models.items():
-        ids = validate(x).coords["stimulus_id"].values if "stimulus_id" in x.coords else np.array([])
-        here = np.intersect1d(common, ids)
-        if not here.size:
+        ids = x.coords["stimulus_id"].values
+        here = common[common.isin(ids)]
+        if here.empty:
             raise ValueError(
                 f"model {name!r} and the recording share no stimulus_id (model: {ids[:3].tolist()}, recording: "
                 f"{common[:3].tolist()}); check that both name the stimuli alike, with the same type."
             )
         common = here
-    return common
+    return common.tolist()
 
 
 def _unit_labels(target: xr.DataArray) -> dict[str, tuple[str, Array]]:
@@ -165,11 +246,20 @@ def _unit_labels(target: xr.DataArray) -> dict[str, tuple[str, Array]]:
     n_times = target.sizes["time_bin"] if target.ndim == 3 else 1
     units: dict[str, tuple[str, Array]] = {}
     for name, coord in target.coords.items():
+        key = f"unit_{name}" if name in TAKEN else str(name)
         if coord.dims == ("neuroid",):
-            units[str(name)] = ("unit", np.repeat(coord.values, n_times))
+            units[key] = ("unit", np.repeat(coord.values, n_times))
         elif coord.dims == ("time_bin",) and target.ndim == 3:
-            units[str(name)] = ("unit", np.tile(coord.values, target.sizes["neuroid"]))
+            units[key] = ("unit", np.tile(coord.values, target.sizes["neuroid"]))
     return units
+
+
+def _numbers(array: Any, what: str) -> Array:
+    """Values of an array of any kind as floats."""
+    try:
+        return to_tensor(array, "cpu").numpy()
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from None
 
 
 def _checked(task: Task) -> Task:
@@ -178,12 +268,18 @@ def _checked(task: Task) -> Task:
             raise ValueError(
                 f"model {name!r} has {len(x)} rows, Y has {len(task.truth)}; they must match row by row."
             )
-    if task.labels is None and task.truth.dtype.kind == "f":
-        wrong = np.flatnonzero(~np.isfinite(task.truth).all(axis=0))
-        if wrong.size:
-            ids = task.units["neuroid_id"][1]
-            raise ValueError(
-                f"{wrong.size} units have missing responses (first: {ids[wrong[0]]!r}); "
-                "select complete units or stimuli first."
-            )
+    if task.labels is not None:
+        return task
+    ids = task.units["neuroid_id"][1]
+    wrong = np.argwhere(~np.isfinite(task.truth))
+    if len(wrong):
+        row, unit = wrong[wrong[:, 1].argmin()]
+        raise ValueError(
+            f"{len(np.unique(wrong[:, 1]))} of {len(ids)} units have missing or infinite responses (first: unit "
+            f"{quoted(ids[unit])} in row {row}); select complete units or stimuli first."
+        )
+    if (task.truth == task.truth[0]).all():
+        raise ValueError(
+            "the responses do not vary at all, so that no unit can have a score; check what Y holds."
+        )
     return task

@@ -299,6 +299,11 @@ def _check_times(array: xr.DataArray) -> None:
         )
 
 
+def quoted(label: Any) -> str:
+    """A label as it was given, not as numpy holds it."""
+    return repr(label.item() if isinstance(label, np.generic) else label)
+
+
 def duplicated(ids: NDArray[Any]) -> list[Any]:
     """The values that occur more than once, in the order in which they first recur."""
     series = pd.Series(ids)

@@ -9,9 +9,10 @@ import torch
 import xarray as xr
 
 from ...models.devices import resolve_device
+from ...neuro.assembly import quoted
 from ..containers import kind_of, to_kind, to_tensor
 from ..engine.similarity import METHODS, prepare, similarities
-from .pairs import check_rdms, match_pairs, quoted
+from .pairs import check_rdms, match_pairs
 
 
 def compare(a: Any, b: Any = None, method: str = "spearman", *, device: str | torch.device = "auto") -> Any:

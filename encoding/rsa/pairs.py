@@ -9,14 +9,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from ...neuro.assembly import validate
+from ...neuro.assembly import quoted, validate
 
 Indices = NDArray[np.intp]
-
-
-def quoted(label: Any) -> str:
-    """A label as it was given, not as numpy holds it."""
-    return repr(label.item() if isinstance(label, np.generic) else label)
 
 
 def pair_table(stimuli: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -12,8 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...neuro.alignment import average_repeats
+from ...neuro.assembly import quoted
 from ..containers import to_tensor
-from .pairs import quoted
 
 Array = NDArray[Any]
 

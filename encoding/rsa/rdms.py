@@ -12,10 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...models.devices import resolve_device
-from ...neuro.assembly import assemble, validate
+from ...neuro.assembly import assemble, quoted, validate
 from ..engine import dissimilarity as engine
 from .comparison import precision
-from .pairs import check_rdms, pair_table, quoted, stimulus_order
+from .pairs import check_rdms, pair_table, stimulus_order
 from .patterns import mean_patterns, noise_covariance, run_patterns, select_units, unit_groups
 
 METRICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

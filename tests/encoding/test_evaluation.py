@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cerebridge import encoding, neuro
 from cerebridge.encoding.results import bootstrap_interval
-from cerebridge.encoding.significance import false_discovery_rate, find_exchange, p_values
+from cerebridge.encoding.significance import false_discovery_rate, p_values
 
 
 def linear_study(n_stimuli=80, n_features=6, n_units=5, n_repeats=1, noise=0.5, seed=0):
@@ -254,30 +254,6 @@ def test_permutations_side_by_side_equal_one_at_a_time(monkeypatch):
     assert together.audit["shuffle_control"] == pytest.approx(alone.audit["shuffle_control"])
 
 
-def test_blocks_move_whole_within_their_run():
-    bold = block_recording()
-    order = find_exchange(bold, "block", within_recordings=True)(np.random.default_rng(0))
-    moved = bold.block.values[order].reshape(-1, 5)
-    assert (moved == moved[:, :1]).all(), "a block stays together"
-    assert (bold.run.values[order] == bold.run.values).all(), "and within its run"
-    assert (order != np.arange(80)).any()
-
-
-def test_time_series_are_rotated_within_runs():
-    bold = block_recording().drop_vars("block")
-    order = find_exchange(bold, "block", within_recordings=False)(np.random.default_rng(0))
-    for run in range(4):
-        part = order[bold.run.values == run]
-        assert set(np.diff(part) % 20) == {1}
-        assert (part // 20 == run).all()
-
-
-def test_unequal_blocks_are_named():
-    bold = block_recording().isel(time_bin=slice(1, None))
-    with pytest.raises(ValueError, match="blocks hold 4 to 5 rows"):
-        find_exchange(bold, "block", within_recordings=True)
-
-
 def test_p_values_by_hand():
     null = np.array([[0.0, 0.5], [0.2, 0.1], [0.4, 0.3]])
     values = p_values(np.array([0.45, 0.2]), null)
@@ -326,7 +302,7 @@ def test_continuous_recordings_are_predicted_row_by_row():
     bold = block_recording()
     result = encoding.evaluate(Ridge(), bold.isel(neuroid=[0, 1]), bold.isel(neuroid=[2]), permutations=20)
     assert result.audit["split"] == "leave one run out"
-    with pytest.raises(ValueError, match="has 79 time bins, the recording 80"):
+    with pytest.raises(ValueError, match="has 79 rows along 'time_bin', the recording 80"):
         encoding.evaluate(Ridge(), bold.isel(time_bin=slice(1, None)), bold)
 
 
@@ -359,14 +335,14 @@ FEATURES, RESPONSES = linear_study(n_stimuli=20)
     [
         (FEATURES, unlabelled(RESPONSES), {}, "share no stimulus_id"),
         (with_nan(FEATURES), RESPONSES, {}, "1 missing or infinite features"),
-        (FEATURES, with_nan(RESPONSES), {}, "1 units have missing responses"),
+        (FEATURES, with_nan(RESPONSES), {}, r"1 of 5 units have missing .* \(first: unit 2 in row 3\)"),
         (FEATURES.values, RESPONSES, {}, "both be labelled arrays or both plain"),
         (FEATURES.values[:5], RESPONSES.values, {}, "has 5 rows, Y has 20"),
         ({}, RESPONSES, {}, "holds no model"),
         (FEATURES, RESPONSES, {"scoring": "accuracy"}, "does not score responses"),
         (FEATURES, RESPONSES, {"ceiling": np.ones(3)}, "3 values for 5 units"),
         (FEATURES, RESPONSES, {"cv": 50}, "a fold would be empty"),
-        (FEATURES, "category", {}, "no coordinate 'category'"),
+        (FEATURES, "category", {}, "names class labels, and Ridge is no classifier"),
     ],
 )
 def test_bad_input_gets_one_sentence(x, y, kwargs, message):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.model_selection import GroupKFold, KFold, LeavePGroupsOut
 
 from cerebridge import neuro
 from cerebridge.encoding.splits import make_splits, time_neighbours
@@ -102,6 +102,41 @@ def test_classifiers_leave_out_sessions_but_not_stimuli():
         (presentations(), {"groups": np.arange(3)}, "groups have shape"),
         (presentations(), {"cv": 0.5}, "is no number, coordinate name"),
         (
+            presentations(),
+            {"cv": [([0, 1], [2, 40])]},
+            "test part of fold 0 names row 40, but the 12 rows count from 0",
+        ),
+        (presentations(), {"cv": [([0, 1], [-1])]}, "names row -1"),
+        (
+            presentations(),
+            {"cv": [([0, 1], [2]), ([0, 1, 1], [2])]},
+            "training part of fold 1 names a row twice",
+        ),
+        (presentations(), {"cv": [([0.5, 1], [2])]}, "neither row numbers nor a mask of the 12 rows"),
+        (presentations(), {"cv": [1, 2]}, "fold 0 of cv is 1, not a pair"),
+        (
+            presentations(),
+            {"groups": np.where(np.arange(12) == 3, np.nan, 1)},
+            "the group of row 3 is missing",
+        ),
+        (presentations(run=[*"aabb", *[None] * 8]), {"groups": "run"}, "the run of row 4 is missing"),
+        (
+            presentations(),
+            {"groups": np.arange(12) % 2},
+            "cv=5 must be from 2 to 2, because there are 2 groups;",
+        ),
+        (
+            presentations(),
+            {"cv": GroupKFold(5), "groups": np.arange(12) % 3},
+            "cannot split 12 rows in 3 groups: ",
+        ),
+        (presentations(), {"cv": LeavePGroupsOut(12)}, "cannot split 12 rows in 12 groups by stimulus_id: "),
+        (
+            presentations(),
+            {"labels": np.array(["a", "b"] * 5 + ["b", "c"])},
+            "class 'c' has 1 rows, so it would be",
+        ),
+        (
             presentations(6, 2),
             {"cv": [(np.arange(0, 11), np.arange(11, 12))], "groups": "stimulus_id"},
             "both training",
@@ -117,3 +152,17 @@ def test_scikit_learn_splitters_get_the_groups():
     array = presentations(6, 2)
     assert len(make_splits(array, GroupKFold(3), "stimulus_id")) == 3
     assert len(make_splits(presentations(6), KFold(3, shuffle=True, random_state=0))) == 3
+
+
+def test_masks_are_folds_too():
+    mask = np.arange(12) < 9
+    ((train, test),) = make_splits(presentations(), [(mask, ~mask)]).folds
+    assert train.tolist() == list(range(9)) and test.tolist() == [9, 10, 11]
+
+
+def test_ids_of_several_types_are_told_apart():
+    ids = np.array(["1", 1, "2", 2, "3", 3], dtype=object)
+    array = presentations(6).assign_coords(stimulus_id=("presentation", ids))
+    assert len(make_splits(array, [([0, 2, 4], [1, 3, 5])])) == 1
+    with pytest.raises(ValueError, match="1 stimuli .first 'b'. in both"):
+        make_splits(array.assign_coords(stimulus_id=("presentation", [*"abcdeb"])), [([0, 1], [5])])

@@ -1,0 +1,46 @@
+"""Hyperparameters that an estimator chooses itself: by which score, and how that looks beside the nested one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .crossvalidation import CrossValidation, ModelRun, last_step
+from .results import median_or_nan
+from .scorers import SCORERS, Scorer
+
+
+def find_selector(estimator: Any, labels: bool) -> Scorer | None:
+    """The score by which an estimator chooses among hyperparameters, ``None`` where it is not one of ours.
+
+    Parameters
+    ----------
+    estimator
+        Anything with ``scoring``, at the end of pipelines too.
+    labels
+        Whether class labels are predicted.
+    """
+    last = last_step(estimator)[1]
+    name = getattr(last, "scoring", None)
+    if name is None and hasattr(last, "refit"):  # scikit-learn's searches: the score of what they search
+        name = "accuracy" if labels else "r2"
+    scorer = SCORERS.get(name) if isinstance(name, str) else None
+    return scorer if scorer is not None and scorer.labels == labels else None
+
+
+def selection_audit(crossvalidation: CrossValidation, runs: dict[str, ModelRun]) -> dict[str, Any]:
+    """The score by which hyperparameters were chosen beside the nested one, both in the unit of the choice."""
+    selected, nested = {}, {}
+    for model, run in runs.items():
+        best = [fit.selected["best_score_"] for fit in run.fits if "best_score_" in fit.selected]
+        if best:
+            selected[model] = median_or_nan(np.concatenate([np.ravel(score) for score in best]))
+            nested[model] = median_or_nan([fit.nested for fit in run.fits if fit.nested is not None])
+    if not selected:
+        return {"selection": "no hyperparameter was selected by a score"}
+    if crossvalidation.selector is None:
+        by = getattr(last_step(crossvalidation.estimator)[1], "scoring", None)
+        return {"selection": f"by {by!r}, which cannot be set beside the nested score"}
+    name = crossvalidation.selector.name
+    return {"selection": {"scoring": name, "selection_score": selected, "nested_score": nested}}
