@@ -250,6 +250,10 @@ def _confusion(folds: list[FoldFit], classes: Array) -> Array:
 
 
 def _attach_p(dataset: xr.Dataset, runs: dict[str, ModelRun]) -> None:
-    values = [p_values(mean_over_folds([fit.score for fit in run.fits]), run.null) for run in runs.values()]
+    values = [
+        p_values(mean_over_folds([fit.score for fit in run.fits]), run.null)
+        for run in runs.values()
+        if run.null is not None
+    ]
     for key in values[0]:
         dataset[key] = (("model", "unit"), np.array([of_model[key] for of_model in values]))

@@ -41,7 +41,9 @@ def find_exchange(
         Coordinate whose equal values (volumes of one block, repeats of one stimulus) move together. By default
         responses to stimuli move with all of their group (all repeats of a stimulus, all stimuli of a category), class
         labels within their recording and group, or with all of their group where it has one label; blocks move whole
-        where there is a coordinate ``"block"``, and what else is continuous is rotated within its recording.
+        where there is a coordinate ``"block"``, and what else is continuous is rotated within its recording. A rotation
+        joins the ends of a recording, so it is exact only for long ones: of noise that stays alike for a fifth of each
+        run (AR(1) of 0.9, runs of 50 samples) 6.4 % came out at 5 %, of a sixtieth (0.9, 300 samples) 5.2 %.
     labels
         Class labels where a classifier is evaluated.
     groups
