@@ -15,7 +15,15 @@ from .assembly import duplicated
 
 @dataclass(frozen=True)
 class AlignReport:
-    """What :func:`align` kept, dropped and met more than once, as lists of stimulus ids."""
+    """What :func:`align` kept, dropped and met more than once, as lists of stimulus ids.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> brain = neuro.simulate(n_stimuli=3, n_units=2, random_state=0)
+    >>> neuro.align(brain, brain[:2])[2].dropped_a == [brain.stimulus_id.values[2]]
+    True
+    """
 
     on: str
     common: list[Any]

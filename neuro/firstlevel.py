@@ -113,11 +113,7 @@ def betas(
     for k, (key, at, table, regressors) in enumerate(track(work, "estimating responses", show=show)):
         name = name_of(key)
         start, end = _volume_times(array, at, name)
-        trials = _trials(read_events(table, where=name, duration=float(end[-1])), model)
-        if trials.empty:
-            raise ValueError(
-                f"{name} has no events, so there is no response to estimate; select the other runs."
-            )
+        trials = _trials(read_events(table, where=name, duration=float(end[-1])), model, name)
         frames = {
             "frame_times": start + slice_time_ref * (end - start),
             "add_regs": read_confounds(regressors, len(at), name),
@@ -149,8 +145,10 @@ def _volume_times(array: xr.DataArray, rows: NDArray[Any], name: str) -> tuple[N
     return start, end
 
 
-def _trials(events: pd.DataFrame, model: Model) -> pd.DataFrame:
+def _trials(events: pd.DataFrame, model: Model, name: str) -> pd.DataFrame:
     """The events, and in ``regressor`` the column of the design in which each of them stands."""
+    if events.empty:
+        raise ValueError(f"{name} has no events, so there is no response to estimate; select the other runs.")
     if model == "condition":
         events = events.assign(stimulus_id=events["trial_type"])
         codes = pd.factorize(events["trial_type"])[0]
