@@ -93,11 +93,16 @@ def inspect(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables of the documentation instead.")
+    ] = False,
+) -> None:
     """Print the JSON schema of study files."""
+    from .reference import markdown as tables
     from .validation import schema as load
 
-    typer.echo(json.dumps(load(), indent=2))
+    typer.echo(tables().rstrip() if markdown else json.dumps(load(), indent=2))
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -113,3 +118,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except KeyboardInterrupt:
         typer.echo("cerebridge: stopped; run the same command again to go on from here.", err=True)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ class ShrinkageLDA(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"all rows are of one class, {self.classes_[0]!r}; a classifier needs at least two."
+                f"all rows are of one class, {str(self.classes_[0])!r}; a classifier needs at least two."
             )
         priors = np.bincount(codes) / len(codes)
         self.means_ = np.stack([values[codes == k].mean(axis=0) for k in range(len(priors))])

@@ -153,7 +153,8 @@ def _bins(entry: Mapping[str, Any], shape: tuple[int, ...], name: str) -> dict[s
         raise ValueError(
             f"{name} has a time_bin axis; give 'times', the start of the first and the end of the last bin."
         )
-    edges = np.linspace(*entry["times"], shape[-1] + 1)
+    first, last = entry["times"]
+    edges = np.linspace(first, last, shape[-1] + 1)
     return {"time_bin_start": edges[:-1], "time_bin_end": edges[1:]}
 
 
@@ -196,8 +197,9 @@ def _read_meeg(source: Source) -> xr.DataArray:
     if "baseline" not in entry:
         return array
     low, high = entry["baseline"]
-    start = array.coords["time_bin_start"].values
-    inside = np.flatnonzero((start >= low - 1e-9) & (start <= high + 1e-9))
+    start, end = array.coords["time_bin_start"].values, array.coords["time_bin_end"].values
+    tolerance = 0.25 * float(np.median(end - start))
+    inside = np.flatnonzero((start > low - tolerance) & (start < high + tolerance))
     if not inside.size:
         raise ValueError(f"no sample of {source.path.name} lies in the baseline from {low} to {high} s.")
     axis = array.dims.index("time_bin")

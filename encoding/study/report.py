@@ -109,8 +109,8 @@ def _plan_text(records: Sequence[StepRecord], attrs: Mapping[str, Any]) -> str:
     total, size = sum(record.seconds for record in known), sum(record.bytes for record in known)
     return (
         f"{len(records)} steps took {format_seconds(total)} and left {format_bytes(size)} in the cache; this run took "
-        f"{format_seconds(attrs['seconds'])}. Plans are made before a step, from its sizes and short trials; a dash means "
-        "that there was none."
+        f"{format_seconds(attrs['seconds'])}. Plans are made before a step, from its sizes and short trials; a dash "
+        "means that there was none."
     )
 
 

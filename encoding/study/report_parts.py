@@ -140,7 +140,7 @@ def audit_of_models(audit: Mapping[str, Any], names: Sequence[str]) -> tuple[dic
         values.append(shuffled)
     if not values:
         return rest, []
-    rows = [
+    rows: list[list[str | Number]] = [
         [name, *(Number.of(column.get(model, np.nan)) for column in values)]
         for name, model in zip(names, values[0], strict=True)
     ]

@@ -46,8 +46,8 @@ def decoding_section(entry: Entry, recording: str, group: str, result: Result) -
     if "map" in dataset:
         out.pictures.append(_accuracy_map(dataset, chance))
         out.meaning.append(
-            f"The map shows the {scoring} of the units within {dataset['map'].attrs['radius']:g} mm of each unit, with the "
-            "same splits. It is a description: neighbours share units, and no place is tested by itself."
+            f"The map shows the {scoring} of the units within {dataset['map'].attrs['radius']:g} mm of each unit, with "
+            "the same splits. It is a description: neighbours share units, and no place is tested by itself."
         )
     columns = ["units", scoring, "standard error over folds", "chance", *([] if p is None else ["p"])]
     out.tables.append(Table(columns, rows))

@@ -70,7 +70,7 @@ def _how_to_read(result: Result) -> str:
             f"({audit['ceiling']})."
         )
     else:
-        text += f"Noise ceiling: {audit['ceiling']}."
+        text += f"There is no noise ceiling ({str(audit['ceiling']).removeprefix('none: ')})."
     if "p" in result.dataset:
         text += " p-values come from exchanging responses and fitting again, corrected over units (FDR)."
     return text

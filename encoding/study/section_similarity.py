@@ -50,15 +50,16 @@ def similarity_section(entry: Entry, recording: str, group: str, result: Result)
 
 
 def _name(entry: Entry) -> str:
-    return {"spearman": "Spearman rho", "pearson": "Pearson r"}.get(entry["comparison"], entry["comparison"])
+    name = str(entry["comparison"])
+    return {"spearman": "Spearman rho", "pearson": "Pearson r"}.get(name, name)
 
 
 def _about(entry: Entry, dataset: xr.Dataset) -> str:
-    n_models, n = dataset.sizes["model"], dataset.sizes["unit"]
+    n_models, n, n_pairs = (dataset.sizes[dim] for dim in ("model", "unit", "pair"))
     return (
         f"Dissimilarities of {'one model' if n_models == 1 else f'{n_models} models'} were compared with "
-        f"{'one matrix' if n == 1 else f'{n} matrices'} of the recording by {_name(entry)}, over {dataset.sizes['pair']} "
-        "pairs of stimuli. Nothing is fitted."
+        f"{'one matrix' if n == 1 else f'{n} matrices'} of the recording by {_name(entry)}, over {n_pairs} pairs of "
+        "stimuli. Nothing is fitted."
     )
 
 
@@ -66,8 +67,8 @@ def _how_to_read(dataset: xr.Dataset) -> str:
     text = "Chance is 0."
     if _bounds(dataset) is not None:
         text += (
-            " Dots are single matrices. The noise ceiling is how similar each matrix is to the pool of the others (lower) and "
-            "of all (upper): a model that reaches it is as good as these matrices can tell."
+            " Dots are single matrices. The noise ceiling is how similar each matrix is to the pool of the others "
+            "(lower) and of all (upper): a model that reaches it is as good as these matrices can tell."
         )
     else:
         text += " There is one matrix a region, so there is no noise ceiling."

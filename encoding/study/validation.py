@@ -92,7 +92,7 @@ def _leaves(error: Any) -> list[tuple[str, list[Any], Any]]:
     if error.validator != "oneOf":
         return [(error.validator, list(error.absolute_path), error)]
     entry = error.instance
-    variants = [_resolved(variant) for variant in error.validator_value]
+    variants = [resolved(variant) for variant in error.validator_value]
     if not isinstance(entry, dict):
         return [("type", list(error.absolute_path), error)]
     key = next(key for key in DISCRIMINATORS if key in variants[0]["properties"])
@@ -121,8 +121,8 @@ def _complaint(kind: str, error: Any) -> str:
         return f"has the unknown key {unknown!r}{allowed(unknown, known)}"
     if kind == "required":
         missing = next(key for key in wanted if key not in value)
-        about = _resolved(error.schema["properties"][missing]).get("description", "")
-        return f"lacks the key {missing!r}{f': {about[0].lower()}{about[1:]}' if about else '.'}"
+        about = resolved(error.schema["properties"][missing]).get("description", "").rstrip(".")
+        return f"lacks the key {missing!r}{f': {about[0].lower()}{about[1:]}' if about else ''}."
     if kind == "enum":
         return f"is {value!r}{allowed(str(value), map(str, wanted))}"
     if kind in ("type", "oneOf"):
@@ -148,7 +148,7 @@ def _place(table: Mapping[str, Any], path: list[Any]) -> str:
     return ".".join(parts) or "the study"
 
 
-def _resolved(node: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(node: Mapping[str, Any]) -> dict[str, Any]:
     """A schema node with its reference followed; what stands beside the reference wins."""
     if "$ref" not in node:
         return dict(node)
@@ -156,9 +156,9 @@ def _resolved(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fill(value: dict[str, Any], node: Mapping[str, Any]) -> None:
-    node = _variant(value, _resolved(node))
+    node = _variant(value, resolved(node))
     for key, sub in node.get("properties", {}).items():
-        sub = _resolved(sub)
+        sub = resolved(sub)
         if key not in value and "default" in sub:
             value[key] = copy.deepcopy(sub["default"])
         if isinstance(value.get(key), dict):
@@ -176,7 +176,7 @@ def _fill(value: dict[str, Any], node: Mapping[str, Any]) -> None:
 
 def _variant(value: Mapping[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     """Of the variants of an entry the one that its discriminator chooses."""
-    for variant in map(_resolved, node.get("oneOf", [])):
+    for variant in map(resolved, node.get("oneOf", [])):
         key = next(key for key in DISCRIMINATORS if key in variant["properties"])
         choice = variant["properties"][key]
         if value.get(key, choice.get("default")) == choice["const"]:
