@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import skops.io
+
+from ..neuro.files import aside
 
 #: modules whose classes are part of a fitted pipeline and run no code of the file when they are rebuilt
 TRUSTED = ("cerebridge.", "sklearn.", "numpy.", "scipy.", "pyriemann.", "mne.decoding.")
@@ -26,7 +27,9 @@ def save(path: str | os.PathLike[str], estimator: Any) -> None:
     Raises
     ------
     TypeError
-        If a part cannot be stored without pickle, such as a lambda.
+        If a part cannot be stored without pickle, such as a lambda or a class of your own.
+    OSError
+        If the file cannot be written; what was there is unchanged.
 
     Examples
     --------
@@ -38,21 +41,22 @@ def save(path: str | os.PathLike[str], estimator: Any) -> None:
     >>> bool((encoding.load(file).coef_ == ridge.coef_).all())
     True
     """
-    path = Path(path)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        skops.io.dump(estimator, aside)
-        untrusted = [
-            name for name in skops.io.get_untrusted_types(file=aside) if not name.startswith(TRUSTED)
-        ]
-        if untrusted:
+    with aside(Path(path)) as part:
+        try:
+            skops.io.dump(estimator, part)
+            types = skops.io.get_untrusted_types(file=part)
+        except OSError:
+            raise
+        except Exception as error:  # whatever the parts of an estimator raise
             raise TypeError(
-                f"the estimator holds {untrusted[0]}, which cannot be stored safely; use named classes and functions."
+                f"{type(estimator).__name__} cannot be stored without pickle ({str(error).splitlines()[0]})."
+            ) from None
+        foreign = _foreign(types)
+        if foreign:
+            raise TypeError(
+                f"the estimator holds {foreign[0]}, which cannot be stored safely because it is not part of "
+                f"{', '.join(name.split('.')[0] for name in TRUSTED)}; build it of their classes and functions."
             )
-        Path(aside).replace(path)
-    finally:
-        Path(aside).unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -66,6 +70,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         If the file is damaged or no estimator of :func:`save`.
     TypeError
         If it holds types from outside scikit-learn, scipy, numpy, MNE, pyRiemann and this package.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> from cerebridge import encoding
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "ridge.skops"
+    >>> encoding.save(file, encoding.RidgeCV(cv=2).fit(np.eye(6), np.arange(6.0)))
+    >>> encoding.load(file).predict(np.eye(6)).shape
+    (6,)
     """
     path = Path(path)
     if not path.is_file():
@@ -76,7 +89,11 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise OSError(
             f"{path} is no estimator that encoding.save wrote, or it is damaged ({error})."
         ) from error
-    foreign = [name for name in types if not name.startswith(TRUSTED)]
+    foreign = _foreign(types)
     if foreign:
         raise TypeError(f"{path} holds {foreign[0]}, which is not loaded because it could run foreign code.")
     return skops.io.load(path, trusted=types)
+
+
+def _foreign(types: list[str]) -> list[str]:
+    return [name for name in types if not name.startswith(TRUSTED)]

@@ -31,6 +31,15 @@ class NoiseCeiling:
 
     ``lower`` is the mean similarity of each RDM with the pool of the others, ``upper`` with the pool of all, which
     contains it; ``by_rdm`` holds both along ``rdm``.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> from cerebridge.encoding import rsa
+    >>> brain = neuro.simulate(n_stimuli=10, n_units=20, random_state=0)
+    >>> people = rsa.rdm(brain.assign_coords(subject=("neuroid", [0, 1] * 10)), by="subject")
+    >>> rsa.noise_ceiling(people).by_rdm["upper"].dims
+    ('rdm',)
     """
 
     lower: float
