@@ -40,7 +40,7 @@ try:
     main(["--help"])
 except SystemExit:
     pass
-sys.exit(", ".join(name for name in {heavy!r} if name in sys.modules))
+sys.exit(", ".join(name for name in {heavy!r} if name in sys.modules) or None)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
