@@ -19,7 +19,7 @@ from .normalisation import attach_ceiling, find_ceiling
 from .results import Result, median_or_nan
 from .scorers import SCORERS, Scorer, find_scorer
 from .selection import find_selector, selection_audit
-from .significance import p_values
+from .significance import check_permutations, p_values
 from .splits import Splits, make_splits
 from .tasks import Task, prepare_task
 
@@ -108,8 +108,7 @@ def evaluate(
     ['alpha', 'ceiling', 'fit_seconds']
     """
     started = time.time()
-    if not isinstance(permutations, int | np.integer) or permutations < 0:
-        raise ValueError(f"permutations is {permutations!r}; give how many, 0 for none.")
+    check_permutations(permutations)
     task = prepare_task(estimator, X, Y, repeats, by)
     scorer = find_scorer(scoring, task.labels is not None)
     n_units = len(task.units["neuroid_id"][1])

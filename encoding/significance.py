@@ -7,12 +7,19 @@ share their training rows, so their scores vary together, and 5 % of noise came 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .exchange import Exchange
 from .scorers import Array
+
+
+def check_permutations(n: Any) -> None:
+    """Raise a ``ValueError`` if ``n`` is no number of permutations."""
+    if not isinstance(n, int | np.integer) or n < 0:
+        raise ValueError(f"permutations is {n!r}; give how many, 0 for none.")
 
 
 def null_scores(

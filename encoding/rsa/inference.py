@@ -16,7 +16,7 @@ from ..audit import fingerprint, versions
 from ..engine.ranks import midranks
 from ..engine.similarity import paired_similarities, similarities, unit_length
 from ..results import Result
-from ..significance import p_values
+from ..significance import check_permutations, p_values
 from .comparison import check_method, matched, prepare_checked, vectors
 from .pairs import check_rdms, stimulus_order
 
@@ -89,8 +89,7 @@ def noise_ceiling(
     True
     """
     check_method(method)
-    if ceiling not in ("rank", "mean"):
-        raise ValueError(f"ceiling={ceiling!r} is unknown; use 'rank' or 'mean'.")
+    _check_ceiling(ceiling)
     if check_rdms(rdms, "rdms").sizes["rdm"] < 2:
         raise ValueError("a noise ceiling over RDMs needs those of at least two people, and rdms has one.")
     labels = rdms.coords["neuroid_id"].values
@@ -163,6 +162,8 @@ def infer(
     """
     started = time.perf_counter()
     check_method(method)
+    check_permutations(permutations)
+    _check_ceiling(ceiling)
     check_rdms(data, "data")
     names, stacked = _stacked(models, data)
     where = resolve_device(device)
@@ -207,6 +208,11 @@ def infer(
     return Result(dataset)
 
 
+def _check_ceiling(ceiling: str) -> None:
+    if ceiling not in ("rank", "mean"):
+        raise ValueError(f"ceiling={ceiling!r} is unknown; use 'rank' or 'mean'.")
+
+
 def _stacked(
     models: Mapping[str, xr.DataArray] | xr.DataArray, data: xr.DataArray
 ) -> tuple[list[str], np.ndarray]:
@@ -214,6 +220,10 @@ def _stacked(
     if isinstance(models, xr.DataArray):
         names = [str(name) for name in check_rdms(models, "models").coords["neuroid_id"].values]
         return names, matched(data, models, ("data", "models")).values
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            f"models is a {type(models).__name__}; give a mapping of name to RDM, or an array rdm × pair."
+        )
     rows = []
     for name, model in models.items():
         which = f"model {name!r}"

@@ -95,7 +95,9 @@ def rdm(
         else:
             (patterns, stimuli), counts = mean_patterns(part, str(label), where), None
         if len(stimuli) < 2:
-            raise ValueError(f"{label!r} has one stimulus, {quoted(stimuli[0])}; a dissimilarity needs two.")
+            raise ValueError(
+                f"{quoted(label)} has one stimulus, {quoted(stimuli[0])}; a dissimilarity needs two."
+            )
         found = _dissimilarities(patterns, metric, covariance, counts)
         _check_defined(found, patterns, stimuli, metric, str(label))
         vectors.append(found.cpu().numpy())

@@ -167,6 +167,8 @@ def test_bad_input_is_one_sentence():
         ),
         (lambda: rsa.noise_ceiling(data, "kendall"), "method='kendall' is unknown"),
         (lambda: rsa.infer({}, data), "models is empty"),
+        (lambda: rsa.infer({"m": truth}, data, permutations=-5), "permutations is -5; give how many"),
+        (lambda: rsa.infer({"m": truth}, truth, ceiling="median"), "ceiling='median' is unknown"),
         (lambda: rsa.infer({"two": data}, data), "model 'two' has 6 RDMs; give one a name"),
         (lambda: rsa.infer({"other": other}, data), "12 only in data .* and 12 only in model 'other'"),
         (
@@ -181,3 +183,5 @@ def test_bad_input_is_one_sentence():
         with pytest.raises(ValueError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
+    with pytest.raises(TypeError, match="models is a list; give a mapping of name to RDM"):
+        rsa.infer([truth], data)

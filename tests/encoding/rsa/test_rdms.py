@@ -250,7 +250,7 @@ BAD = {
         lambda a: rsa.rdm(a, by="area"),
         "by='area' is no coordinate along 'neuroid'; there are 'neuroid_id'",
     ),
-    "one stimulus": (lambda a: rsa.rdm(a[:1]), "one stimulus, 'cat'"),
+    "one stimulus": (lambda a: rsa.rdm(a[:1]), "^'spikes' has one stimulus, 'cat'"),
     "no runs": (lambda a: rsa.rdm(a, "crossnobis"), "needs the coordinate 'run' along 'presentation'"),
     "no noise": (lambda a: rsa.rdm(a, "mahalanobis"), "needs noise="),
     "noise name": (lambda a: rsa.rdm(a, noise="residuals"), "noise='residuals' is unknown"),
