@@ -47,10 +47,12 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 
 # the checkout's folder is the package, whatever it is called: check it through a link of the right name
+MYPY = "$(CURDIR)/$(VENV)/bin/mypy" --config-file cerebridge/pyproject.toml
 types: $(VENV)/.test
 	@link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/cerebridge && cd $$link \
-	&& "$(CURDIR)/$(VENV)/bin/mypy" --config-file cerebridge/pyproject.toml \
-		cerebridge/neuro cerebridge/models cerebridge/encoding; status=$$?; rm -r $$link; exit $$status
+	&& $(MYPY) cerebridge/neuro cerebridge/models cerebridge/encoding \
+	&& $(MYPY) --strict --follow-imports=silent cerebridge/encoding/engine cerebridge/neuro/assembly.py; \
+	status=$$?; rm -r $$link; exit $$status
 
 imports: $(VENV)/.test
 	$(VENV)/bin/lint-imports

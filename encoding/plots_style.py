@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID = "#22303c", "#66757f", "#e4e9ed"
 ACCENT, WARM, BAND = "#1f6f8b", "#c8553d", "#dfe5e9"
 CYCLE = (ACCENT, WARM, "#7a9e3b", "#7b5ea7", "#d9a441", "#4b5563", "#3aa6a0", "#a8506e")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.edgecolor": MUTED,

@@ -77,24 +77,40 @@ def test_import_is_light(heavy):
 
 def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     checkout = tmp_path / "checkout"
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     for name in files:
         if (ROOT / name).is_file():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             (checkout / name).write_bytes((ROOT / name).read_bytes())
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(checkout)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(checkout),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     inside = {name for name in names if name.startswith("cerebridge/")}
     assert {f"cerebridge/{path.relative_to(ROOT)}" for path in SOURCES} <= inside
     assert "cerebridge/py.typed" in inside
-    assert {name.split("/")[0] for name in names} == {"cerebridge", f"cerebridge-{cerebridge.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "cerebridge",
+        f"cerebridge-{cerebridge.__version__}.dist-info",
+    }
     assert not [name for name in inside if name.split("/")[1] in ("tests", "tutorials", "benchmarks", "docs")]
 
 
 def test_a_users_own_models_folder_does_not_collide(tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("mine = 1\n")
-    code = "import models, cerebridge.models; assert models.mine == 1 and not hasattr(cerebridge.models, 'mine')"
+    code = (
+        "import models, cerebridge.models; assert models.mine == 1 and not hasattr(cerebridge.models, 'mine')"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
