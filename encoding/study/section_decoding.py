@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from .. import plots
+from ..plots_maps import place_of
 from ..results import Result
 from .report_parts import Entry, Headline, Number, Picture, Section, Table, anchor, placed
 
@@ -44,7 +45,7 @@ def decoding_section(entry: Entry, recording: str, group: str, result: Result) -
     alt = f"Confusion matrix of {', '.join(classes)}; the diagonal holds the accuracy of each class."
     out.pictures.append(Picture.of(plots.plot_confusion(result), "What was taken for what.", alt))
     if "map" in dataset:
-        out.pictures.append(_accuracy_map(dataset, chance))
+        out.pictures.extend(_accuracy_map(dataset, chance))
         out.meaning.append(
             f"The map shows the {scoring} of the units within {dataset['map'].attrs['radius']:g} mm of each unit, with "
             "the same splits. It is a description: neighbours share units, and no place is tested by itself."
@@ -68,9 +69,12 @@ def _bars(rows: list[list[str | Number]]) -> str:
     return f"Bars: {'; '.join(f'{row[0]} {row[1]}' for row in rows)}."
 
 
-def _accuracy_map(dataset: xr.Dataset, chance: float) -> Picture:
+def _accuracy_map(dataset: xr.Dataset, chance: float) -> list[Picture]:
+    """The map, if the units lie in an image or on a head."""
     scores = placed(dataset, dataset["map"])
+    if place_of(scores) is None:
+        return []
     highest = float(np.nanmax(scores.values))
     figure = plots.plot_map(scores, label="accuracy", limits=(chance, max(highest, chance + 1e-3)))
     caption = f"Accuracy around each unit, from chance ({chance:.3f}, white) to {highest:.3f}."
-    return Picture.of(figure, caption, "Map of accuracies.")
+    return [Picture.of(figure, caption, "Map of accuracies.")]

@@ -39,10 +39,13 @@ def encoding_section(entry: Entry, recording: str, group: str, result: Result) -
     )
     caption = "Score of every model against the noise ceiling and chance."
     out.pictures.append(Picture.of(plots.plot_profile(result, by=by), caption, f"Layer profile. {alt}."))
+    if "time_bin_start" in result.score.coords:
+        caption = "Mean score of all units over time."
+        out.pictures.append(Picture.of(plots.plot_timecourse(result), caption, "Lines of scores over time."))
     scores = _best_scores(result)
     if place_of(scores) is not None:
         figure = plots.plot_map(scores, label=scoring)
-        caption = f"Score of {scores.attrs['model']} in every unit."
+        caption = f"Score of {scores.attrs['model']} in every unit{scores.attrs['when']}."
         out.pictures.append(Picture.of(figure, caption, f"Map of the scores of {scores.attrs['model']}."))
     out.tables.append(_summary_table(table, by, scoring, names))
     return out
@@ -105,10 +108,14 @@ def _summary_table(table: pd.DataFrame, by: str, scoring: str, names: dict[str, 
 
 
 def _best_scores(result: Result) -> xr.DataArray:
-    """Scores of the model that is best over all units, with what says where the units lie."""
-    scores = result.unit_scores()
+    """Scores of the model that is best over all units, at its best time, with what says where the units lie."""
+    scores, when = result.unit_scores(), ""
     best = int(scores.median("unit").argmax("model"))
     name = short_names([str(model) for model in scores["model"].values])[best]
-    return scores.isel(model=best, drop=True).assign_attrs(
-        **result.dataset.attrs.get("place", {}), model=name
-    )
+    chosen = scores.isel(model=best, drop=True)
+    if "time_bin_start" in chosen.coords:
+        times = chosen.coords["time_bin_start"].values
+        by_time = pd.Series(chosen.values).groupby(times).median()
+        chosen = chosen.isel(unit=np.flatnonzero(times == by_time.idxmax()))
+        when = f" {1000 * float(by_time.idxmax()):.0f} ms after onset, where it is best"
+    return chosen.assign_attrs(**result.dataset.attrs.get("place", {}), model=name, when=when)
