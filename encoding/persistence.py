@@ -88,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     except Exception as error:  # skops raises whatever zipfile and json raise
         raise OSError(
             f"{path} is no estimator that encoding.save wrote, or it is damaged ({error})."
-        ) from error
+        ) from None
     foreign = _foreign(types)
     if foreign:
         raise TypeError(f"{path} holds {foreign[0]}, which is not loaded because it could run foreign code.")

@@ -168,6 +168,10 @@ def average_repeats(array: xr.DataArray, on: str = "stimulus_id") -> xr.DataArra
 
 
 def _ids(array: xr.DataArray, on: str, which: str) -> NDArray[Any]:
+    if not isinstance(array, xr.DataArray):
+        raise TypeError(
+            f"the {which} array is no xarray.DataArray but a {type(array).__name__}; build one with neuro.assemble."
+        )
     if "presentation" not in array.dims:
         raise ValueError(
             f"the {which} array has no presentations (it is {' × '.join(map(str, array.dims))})."

@@ -330,10 +330,10 @@ def sphere_atlas(spheres: Mapping[str, Sequence[float]], like: Any) -> tuple[Any
         ).fit()
         try:
             ball = masker.inverse_transform(np.ones((1, 1))).get_fdata()[..., 0] > 0
-        except ValueError as error:
+        except ValueError:
             raise ValueError(
                 f"sphere {name!r} holds no voxel of the runs; its centre is in mm of their space."
-            ) from error
+            ) from None
         if label[ball].any():
             raise ValueError(
                 f"spheres {names[int(label[ball].max())]!r} and {name!r} share voxels; make them smaller."

@@ -74,7 +74,7 @@ def raw_values(
         except (EOFError, OSError) as error:
             raise OSError(
                 f"{name} cannot be read to its end ({error}); fetch or export its file again."
-            ) from error
+            ) from None
         here = ~np.isfinite(raw).all(axis=0)
         still = ~here & (raw == raw[0]).all(axis=0)
         if invalid == "raise" and (here.any() or still.any()):
@@ -180,7 +180,7 @@ def read_confounds(source: Any, n_volumes: int, name: str) -> NDArray[Any] | Non
     except ValueError as error:
         raise ValueError(
             f"the confounds of {name} are not all numbers ({error}); choose columns of numbers."
-        ) from error
+        ) from None
     missing = np.argwhere(~np.isfinite(values))
     if len(missing):
         row, column = missing[0]
@@ -238,7 +238,7 @@ def clean_runs(
             raise ValueError(
                 f"nilearn cannot clean {name} ({error}); check the filter limits against its {len(kept)} volumes of "
                 f"{runs.t_r:g} s."
-            ) from error
+            ) from None
         if lost := int((~np.isfinite(cleaned).all(axis=0) | (cleaned == cleaned[0]).all(axis=0)).sum()):
             raise ValueError(
                 f"cleaning leaves no signal in {lost} of {cleaned.shape[1]} voxels of {name}; check its confounds, the "

@@ -95,9 +95,11 @@ def betas(
             "hrf_model 'fir' gives several values a response; use one with a single value, e.g. 'spm'."
         )
     keys, rows = map(list, zip(*runs_of(array), strict=True))
-    if broken := int((~np.isfinite(array.values)).any(axis=0).sum()):
+    broken = np.flatnonzero(~np.isfinite(array.values).all(axis=0))
+    if broken.size:
         raise ValueError(
-            f"{broken} of {array.sizes['neuroid']} units hold values that are not finite; leave them out first."
+            f"{broken.size} of {array.sizes['neuroid']} units hold values that are not finite (the first is "
+            f"{array.coords['neuroid_id'].values[broken[0]]}); leave them out first."
         )
     short = [key["run"] if len(key) == 1 else tuple(key.values()) for key in keys]
     if events is None:

@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .assembly import assemble
-from .recordings import load_samples, open_recording, set_montage
+from .recordings import existing, load_samples, open_recording, set_montage
 from .sensors import (
     EVENTS,
     check_signals,
@@ -94,9 +94,7 @@ def read(
     """
     import mne
 
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}; check the path.")
+    path = existing(path)
     source = open_recording(path, proj)
     is_epochs, is_raw = isinstance(source, mne.BaseEpochs), isinstance(source, mne.io.BaseRaw)
     if (baseline is not None and is_raw) or (stimulus_id is not None and not is_epochs):

@@ -38,10 +38,10 @@ def read_nwb(path: Path, intervals: str = "trials") -> SpikeTrains:
     """
     try:
         import pynwb
-    except ImportError as error:
+    except ImportError:
         raise ImportError(
             "reading NWB needs pynwb; install it with: pip install 'cerebridge[spikes]'."
-        ) from error
+        ) from None
     with pynwb.NWBHDF5IO(str(path), "r") as io:
         file = io.read()
         if file.units is None or "spike_times" not in file.units.colnames or not len(file.units):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,18 @@ from .sensors import some
 
 if TYPE_CHECKING:
     import mne
+
+
+def existing(path: Any) -> Path:
+    """The path of a file or folder that is there."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"path is a {type(path).__name__}; give the path of a file, or take from_raw, from_epochs or from_evoked."
+        )
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}; check the path.")
+    return path
 
 
 def open_recording(path: Path, proj: bool | None) -> Any:
@@ -42,7 +55,7 @@ def open_recording(path: Path, proj: bool | None) -> Any:
         except Exception as error:
             raise ValueError(
                 f"MNE cannot read {path.name} ({_reason(error)}); check that it is whole and of a known format."
-            ) from error
+            ) from None
     return recording.apply_proj(verbose="warning") if proj and not isinstance(recording, list) else recording
 
 
@@ -53,7 +66,7 @@ def load_samples(raw: mne.io.BaseRaw, names: list[str]) -> NDArray[np.float64]:
     except Exception as error:
         raise ValueError(
             f"the samples of the recording cannot be read ({_reason(error)}); its file is cut off or damaged."
-        ) from error
+        ) from None
 
 
 def set_montage(recording: Any, montage: str | mne.channels.DigMontage) -> None:

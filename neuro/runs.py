@@ -173,15 +173,17 @@ def load(run: Any) -> Any:
             data = run.data if hasattr(run, "mesh") else PolyData(**{side: _part(run[side]) for side in run})
         except ExpatError as error:
             files = " or ".join(map(str, run.values()))
-            raise OSError(f"{files} cannot be read as GIFTI ({error}); fetch or export it again.") from error
+            raise OSError(f"{files} cannot be read as GIFTI ({error}); fetch or export it again.") from None
         return PolyData(
             **{side: part if part.ndim == 2 else part[:, None] for side, part in data.parts.items()}
         )
     if isinstance(run, (str, Path)):
+        if not Path(run).exists():
+            raise FileNotFoundError(f"there is no file {run}; check the path.")
         try:
             run = nibabel.load(run)
         except (nibabel.filebasedimages.ImageFileError, EOFError) as error:
-            raise OSError(f"{run} cannot be read as an image ({error}); fetch or export it again.") from error
+            raise OSError(f"{run} cannot be read as an image ({error}); fetch or export it again.") from None
     if not isinstance(run, nibabel.Cifti2Image) and not hasattr(run, "affine"):
         raise TypeError(
             f"a run is given as {type(run).__name__}; give a NIfTI or CIFTI path or image, a SurfaceImage, or one "
@@ -270,11 +272,11 @@ def unpack_events(array: xr.DataArray, keys: Sequence[Mapping[str, Any]]) -> lis
     """The events of the runs ``keys`` that travelled with ``array``."""
     try:
         packed = json.loads(array.attrs["events"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError):
         raise ValueError(
             "the array carries no events of its own (it was read without, or joined from several); pass events=, one "
             "table a run."
-        ) from error
+        ) from None
     columns = ["onset", "duration", "trial_type", "stimulus_id"]
     found = {name_of({k: v for k, v in entry.items() if k in RUN_LABELS}): entry for entry in packed}
     tables = []

@@ -62,9 +62,9 @@ def choose_channels(
     probe = mne.EvokedArray(np.zeros((len(info["ch_names"]), 1)), info, verbose="error")
     try:
         picked = probe.pick(picks).ch_names
-    except ValueError as error:
+    except ValueError:
         types = some(sorted(set(info.get_channel_types())), most=20)
-        raise ValueError(f"no channel fits picks={picks!r}; the recording has the types {types}.") from error
+        raise ValueError(f"no channel fits picks={picks!r}; the recording has the types {types}.") from None
     names = [name for name in picked if bads == "keep" or name not in info["bads"]]
     if not names:
         raise ValueError(
@@ -344,11 +344,11 @@ def _place(channels: list[dict[str, Any]], kinds: list[str], columns: dict[str, 
 def _device_to_head(array: xr.DataArray) -> NDArray[np.float64]:
     try:
         return np.array(json.loads(array.attrs["dev_head_t"]), dtype=float).reshape(4, 4)
-    except ValueError as error:
+    except ValueError:
         raise ValueError(
             "attrs['dev_head_t'] is no single 4 × 4 matrix, so the array joins several head positions; select one "
             "recording and set its matrix, or delete the attribute."
-        ) from error
+        ) from None
 
 
 def _rate(array: xr.DataArray) -> float:

@@ -189,8 +189,8 @@ def read(
         raise FileNotFoundError(f"there is no file {path}; check the path.")
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise OSError(f"{path.name} is no HDF5 or NWB file, or is cut off; get a whole copy.") from error
+    except OSError:
+        raise OSError(f"{path.name} is no HDF5 or NWB file, or is cut off; get a whole copy.") from None
     with file:
         if datasets is None and "nwb_version" not in file.attrs:
             raise ValueError(

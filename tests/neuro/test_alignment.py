@@ -228,3 +228,9 @@ CONTINUOUS = neuro.assemble(
 def test_what_cannot_be_aligned(a: xr.DataArray, b: xr.DataArray, options: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         neuro.align(a, b, **options)
+
+
+@pytest.mark.parametrize("call", [lambda x: neuro.align(REPEATED, x), neuro.average_repeats])
+def test_plain_values_are_refused(call) -> None:
+    with pytest.raises(TypeError, match=r"no xarray.DataArray but a ndarray; build one with neuro.assemble"):
+        call(np.ones((2, 2)))

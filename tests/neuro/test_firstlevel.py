@@ -188,7 +188,7 @@ def no_events(array):
         (
             lambda a: a.where(a.neuroid_id != a.neuroid_id[0]),
             {},
-            "1 of 6 units hold values that are not finite",
+            r"1 of 6 units hold values that are not finite \(the first is ",
         ),
         (lambda a: a.isel(time_bin=[*range(40), *range(50, 200)]), {}, "run 0 lacks volumes after 80 s"),
         (lambda a: a, {"events": [trials(0)]}, "there are 2 runs, but events for 1"),

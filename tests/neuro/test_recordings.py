@@ -115,6 +115,8 @@ def test_projectors_are_left_aside_on_request(data):
 def test_files_that_cannot_be_read(tmp_path, data):
     with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.fif"):
         meeg.read(tmp_path / "nowhere.fif")
+    with pytest.raises(TypeError, match="path is a ndarray; give the path of a file, or take from_raw"):
+        meeg.read(np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"-eve\.fif holds events, not signals"):
         meeg.read(data / "ssvep-exo" / "subject01_session1-eve.fif")
     (tmp_path / "note.xyz").write_text("hello")
