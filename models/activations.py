@@ -24,7 +24,7 @@ from ..neuro.store import load as load_array
 from .batches import Feed, Preprocess, cut_rows, preprocess_by_default
 from .collecting import MemoryWriter, Shards, Writer
 from .devices import resolve_device
-from .memory import LABEL_BYTES, LiveBytes, Plan, format_bytes, parse_bytes, plan_batches
+from .memory import LABEL_BYTES, LiveBytes, Plan, format_bytes, keep_freed_memory, parse_bytes, plan_batches
 from .names import describe
 from .pooling import Pool, resolve_pool
 from .stimuli import StimulusSet
@@ -201,6 +201,7 @@ class _Extraction:
 
     def run(self, writer: Writer, trial: _Trial, plan: Plan) -> None:
         """Extract the rows that the writer lacks."""
+        keep_freed_memory()
         done = writer.done
         missing = [row for row in range(len(self.feed.stimuli)) if row not in done]
         batches = cut_rows(missing, plan.batch_size)
