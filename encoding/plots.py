@@ -219,7 +219,7 @@ def _legend(figure: Figure, axis: Axes) -> None:
     """One legend above all panels."""
     handles, labels = axis.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=8)
+        figure.legend(handles, labels, loc="outside upper left", ncols=6, fontsize=8)
 
 
 def _reference_lines(axis: Axes, result: Result, units: NDArray[Any]) -> None:

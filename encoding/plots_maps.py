@@ -136,7 +136,8 @@ def _heads(rows: xr.DataArray, names: list[str], label: str, limits: tuple[float
     else:
         kinds = np.full(rows.sizes[dim], rows.attrs.get("modality", "eeg"))
     drawn = list(pd.unique(kinds))
-    figure, axes = panels(len(drawn) * len(rows), width=2.5, height=2.5, columns=len(rows))
+    side = 2.5 if len(drawn) * len(rows) > 1 else 3.4
+    figure, axes = panels(len(drawn) * len(rows), width=side, height=side, columns=len(rows))
     for number, (kind, which) in enumerate((kind, k) for kind in drawn for k in range(len(rows))):
         row = rows.isel({rows.dims[0]: which, dim: np.flatnonzero(kinds == kind)})
         factor, unit = _unit(row, label)

@@ -55,7 +55,8 @@ def _in_words(dataset: xr.Dataset) -> str:
     n = dataset.sizes["pair"]
     few = ", so single times say little: look at stretches of time" if n < 20 else ""
     return (
-        f"Each value compares {n} dissimilarities with {n}{few}. Chance is 0. "
+        f"Each value compares {n} dissimilarities with {n}{few}. Chance is 0, but groups that share "
+        "noise also agree about noise: compare with the time before onset. "
         f"{sentence(str(dataset.attrs['no_ceiling']))}"
     )
 

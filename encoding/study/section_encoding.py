@@ -17,16 +17,22 @@ from .report_parts import Entry, Headline, Number, Picture, Section, Table, anch
 
 def encoding_section(entry: Entry, recording: str, group: str, result: Result) -> Section:
     """Write the section of one recording's encoding models."""
-    by = entry["by"]
+    by, all_times = entry["by"], result
+    result, when = _at_best_time(all_times)
     table = result.summary(by)
     table = table.iloc[np.argsort(pd.factorize(table[by])[0], kind="stable")]
     scoring = "r" if result.dataset.attrs["scoring"] == "pearsonr" else "r²"
     names = dict(zip(table["model"], short_names(list(table["model"])), strict=True))
-    out = Section(anchor(group), f"{entry['name']}: {recording}", _about(result))
+    out = Section(anchor(group), f"{entry['name']}: {recording}", _about(all_times))
+    if when:
+        out.meaning.append(
+            f"The course over time shows all scores; all else is {when}, where they are highest. Chosen by the scores "
+            "themselves, that time makes them a little too good."
+        )
     for label in pd.unique(table[by]):
         rows = table[table[by] == label]
         best = rows.loc[rows["score"].idxmax()]
-        where = "" if label == "all" else f", {label}"
+        where = ("" if label == "all" else f", {label}") + (f", {when}" if when else "")
         note = f"{names[best['model']]}; 95 % interval {best['low']:.3f} to {best['high']:.3f}"
         if "ceiling" in best and np.isfinite(best["ceiling"]):
             note += f"; ceiling {best['ceiling']:.3f}"
@@ -39,13 +45,15 @@ def encoding_section(entry: Entry, recording: str, group: str, result: Result) -
     )
     caption = "Score of every model against the noise ceiling and chance."
     out.pictures.append(Picture.of(plots.plot_profile(result, by=by), caption, f"Layer profile. {alt}."))
-    if "time_bin_start" in result.score.coords:
+    if when:
         caption = "Mean score of all units over time."
-        out.pictures.append(Picture.of(plots.plot_timecourse(result), caption, "Lines of scores over time."))
+        out.pictures.append(
+            Picture.of(plots.plot_timecourse(all_times), caption, "Lines of scores over time.")
+        )
     scores = _best_scores(result)
     if place_of(scores) is not None:
         figure = plots.plot_map(scores, label=scoring)
-        caption = f"Score of {scores.attrs['model']} in every unit{scores.attrs['when']}."
+        caption = f"Score of {scores.attrs['model']} in every unit{f', {when}' if when else ''}."
         out.pictures.append(Picture.of(figure, caption, f"Map of the scores of {scores.attrs['model']}."))
     out.tables.append(_summary_table(table, by, scoring, names))
     return out
@@ -107,15 +115,23 @@ def _summary_table(table: pd.DataFrame, by: str, scoring: str, names: dict[str, 
     return Table([*columns, *(titles[name] for name in extra)], rows)
 
 
+def _at_best_time(result: Result) -> tuple[Result, str]:
+    """Units of the time at which the best model's median is highest, and that time; all where there are no times."""
+    scores = result.unit_scores()
+    if "time_bin_start" not in scores.coords:
+        return result, ""
+    times = scores.coords["time_bin_start"].values
+    by_time = pd.DataFrame(scores.values.T).groupby(times).median().max(axis=1)
+    best = float(by_time.idxmax())
+    return Result(
+        result.dataset.isel(unit=np.flatnonzero(times == best))
+    ), f"{1000 * best:.0f} ms after onset"
+
+
 def _best_scores(result: Result) -> xr.DataArray:
-    """Scores of the model that is best over all units, at its best time, with what says where the units lie."""
-    scores, when = result.unit_scores(), ""
+    """Scores of the model that is best over all units, with what says where the units lie."""
+    scores = result.unit_scores()
     best = int(scores.median("unit").argmax("model"))
     name = short_names([str(model) for model in scores["model"].values])[best]
     chosen = scores.isel(model=best, drop=True)
-    if "time_bin_start" in chosen.coords:
-        times = chosen.coords["time_bin_start"].values
-        by_time = pd.Series(chosen.values).groupby(times).median()
-        chosen = chosen.isel(unit=np.flatnonzero(times == by_time.idxmax()))
-        when = f" {1000 * float(by_time.idxmax()):.0f} ms after onset, where it is best"
-    return chosen.assign_attrs(**result.dataset.attrs.get("place", {}), model=name, when=when)
+    return chosen.assign_attrs(**result.dataset.attrs.get("place", {}), model=name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from cerebridge.encoding.results import Result
@@ -22,6 +23,18 @@ def test_the_best_layer_is_the_one_that_drives_the_region(groups):
     best = {region: rows.loc[rows["score"].idxmax(), "model"] for region, rows in table.groupby("region")}
     assert best == {"early": "tiny/conv1", "late": "tiny/conv3"}
     assert (table["normalised"] < 1).all() and (table["ceiling"] > 0.7).all()
+
+
+def test_electrodes_see_the_early_region_first(groups):
+    score = groups["encoding/electrodes"]["score"].mean("split")
+    means = score.groupby("time_bin_start").mean("unit").transpose("time_bin_start", "model")
+    start = means["time_bin_start"].values
+    best = {
+        when: str(means["model"].values[means.values[np.abs(start - when) < 0.015].mean(axis=0).argmax()])
+        for when in (0.1, 0.19)
+    }
+    assert best == {0.1: "tiny/conv1", 0.19: "tiny/conv3"}
+    assert np.abs(means.values[start < 0]).max() < 0.1
 
 
 def test_the_most_similar_layer_too(groups):

@@ -60,7 +60,11 @@ def test_scores_of_sensors_over_time_get_a_course_and_a_head():
     timed["score"] = timed["score"] + 0.3 * (timed["time_bin_start"] == 0.2)
     part = section({**ENTRY, "kind": "encoding"}, "rec", "a/rec", timed)
     assert "Mean score of all units over time." in titles(part)
-    assert "Score of conv1 in every unit 200 ms after onset, where it is best." in titles(part)
+    assert "Score of conv1 in every unit, 200 ms after onset." in titles(part)
+    assert part.headlines[0].label == "best median r, 200 ms after onset"
+    late = timed["score"].isel(model=1).mean("split").values[1::2]
+    assert part.headlines[0].number.value == pytest.approx(np.median(late))
+    assert "a little too good" in part.meaning[0]
 
 
 def similarity_dataset(n_units, **variables) -> xr.Dataset:
