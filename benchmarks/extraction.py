@@ -4,8 +4,8 @@ The bare loop decodes the same files one batch ahead on the same thread, and run
 the last layer asked for, with the same batches on the same threads; it keeps nothing. Activations are stored raw and
 unpooled, about 0.6 MB an image. The bare loop
 shares what extraction asks of the C library's memory (``models.memory.keep_freed_memory``); in a process of its own
-it took up to 1.7 times as long. A quick run is dominated by what does not grow with the number of images: a trial batch,
-and the labels of 147,000 units.
+it took up to 1.7 times as long. A quick run is dominated by what does not grow with the number of images: a trial
+batch, and the labels of 147,000 units.
 """
 
 from __future__ import annotations
