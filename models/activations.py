@@ -140,7 +140,7 @@ def extract(
             kept = MemoryWriter(len(stimuli), trial.shapes, np.dtype(dtype))
             job.run(kept, trial, plan)
             return kept.array(stimuli.table, provenance)
-        with ShardWriter(store, {**facts, "stimuli": stimuli.hash}, len(stimuli)) as writer:
+        with ShardWriter(store, facts, len(stimuli), keys=list(stimuli.table["content_hash"])) as writer:
             _refuse_full_disk(Path(store), (len(stimuli) - len(writer.done)) * outputs)
             job.run(writer, trial, plan)
             writer.close(stimuli.table, provenance=provenance)

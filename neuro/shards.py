@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,14 @@ class ShardWriter:
         the same.
     n_rows
         Number of presentations in all.
+    keys
+        For each row a text that says what it is of, such as the hash of a stimulus. Rows are then continued where
+        their keys agree, also when others were changed, removed or added; without, only with the same ``n_rows``.
 
     Raises
     ------
     ValueError
-        If the folder holds something else.
+        If the folder holds something else, or not one shard of the same keys.
     OSError
         If it cannot be written.
 
@@ -64,18 +67,29 @@ class ShardWriter:
     (4, 7)
     """
 
-    def __init__(self, folder: str | Path, meta: Mapping[str, Any], n_rows: int) -> None:
+    def __init__(
+        self, folder: str | Path, meta: Mapping[str, Any], n_rows: int, keys: Sequence[str] | None = None
+    ) -> None:
+        if keys is not None and len(keys) != n_rows:
+            raise ValueError(f"there are {len(keys)} keys for {n_rows} rows; give one a row.")
         self.folder = Path(folder)
         self.n_rows = n_rows
+        self._keys = None if keys is None else list(keys)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._claim({"n_rows": n_rows, **json.loads(json.dumps(meta))})
+        meta = {"n_rows": n_rows, **json.loads(json.dumps(meta))}
+        known = self._claim(meta)
         for part in self.folder.glob("*.part"):
             part.unlink()
         self._shards: dict[int, tuple[str, int]] = {}
         self._have = np.zeros(n_rows, dtype=bool)
         self._layers: list[Layer] | None = None
-        for path in sorted(self.folder.glob("shard-*.h5")):
-            self._adopt(path)
+        stale = [path for path in sorted(self.folder.glob("shard-*.h5")) if not self._adopt(path)]
+        if stale and not self._shards:
+            raise ValueError(
+                f"{self.folder} holds activations of other stimuli; use another folder or delete it."
+            )
+        if stale or known != meta:
+            self._forget(stale, meta)
 
     @property
     def done(self) -> set[int]:
@@ -115,6 +129,8 @@ class ShardWriter:
                     f"{number:03d}", data=flat, chunks=(together, flat.shape[1]), fletcher32=True
                 )
             entry = {"start": start, "rows": rows, "layers": [vars(layer) for layer in layers]}
+            if self._keys is not None:
+                entry["keys"] = self._keys[start : start + rows]
             netcdf.write_manifest(file.attrs, entry)
         self._count(path, start, rows, layers)
 
@@ -173,26 +189,39 @@ class ShardWriter:
     ) -> None:
         """Nothing is open between two writes, so there is nothing to do."""
 
-    def _claim(self, meta: dict[str, Any]) -> None:
+    def _claim(self, meta: dict[str, Any]) -> dict[str, Any]:
+        """What the folder was begun with, which must be the same; only its rows may differ if they have keys."""
         path = self.folder / META
         if not path.exists():
             if any(self.folder.glob("shard-*.h5")):
                 raise ValueError(
                     f"{self.folder} holds shards but no {META} that says of what; use another folder."
                 )
-            with files.aside(path) as part:
-                part.write_text(json.dumps(meta, indent=1), encoding="utf-8")
-            return
+            self._write_meta(meta)
+            return meta
         known = _read_meta(path)
         for key in dict.fromkeys([*known, *meta]):
-            if known.get(key) != meta.get(key):
+            if known.get(key) != meta.get(key) and not (key == "n_rows" and self._keys is not None):
                 was, now = _short(known.get(key)), _short(meta.get(key))
                 raise ValueError(
                     f"{self.folder} was begun with {key} = {was}, now it is {now}; use another folder or delete it."
                 )
+        return known
 
-    def _adopt(self, path: Path) -> None:
-        """Count a shard that an earlier run left, if it is whole."""
+    def _write_meta(self, meta: dict[str, Any]) -> None:
+        with files.aside(self.folder / META) as part:
+            part.write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+    def _forget(self, stale: list[Path], meta: dict[str, Any]) -> None:
+        """Leave the index and shards of other rows behind."""
+        (self.folder / INDEX).unlink(missing_ok=True)
+        for path in stale:
+            warnings.warn(f"{path} is of other stimuli; its rows are computed again.", stacklevel=3)
+            path.unlink()
+        self._write_meta(meta)
+
+    def _adopt(self, path: Path) -> bool:
+        """Count a shard that an earlier run left, if it is whole; say whether it is of the same rows."""
         try:
             with files.reading(path) as file:
                 manifest = netcdf.read_manifest(path, file)
@@ -200,12 +229,14 @@ class ShardWriter:
                     stored[()]
         except OSError as error:
             warnings.warn(f"{error} Its rows are computed again.", stacklevel=3)
-            return
+            return True
+        start, rows = manifest["start"], manifest["rows"]
+        if self._keys is not None and manifest.get("keys") != self._keys[start : start + rows]:
+            return False
         layers = [Layer.restored(entry) for entry in manifest["layers"]]
-        self._check(
-            manifest["start"], layers, dict.fromkeys([layer.name for layer in layers], manifest["rows"])
-        )
-        self._count(path, manifest["start"], manifest["rows"], layers)
+        self._check(start, layers, dict.fromkeys([layer.name for layer in layers], rows))
+        self._count(path, start, rows, layers)
+        return True
 
     def _count(self, path: Path, start: int, rows: int, layers: list[Layer]) -> None:
         self._shards[start] = (path.name, rows)
