@@ -47,7 +47,7 @@ def extract(
     batch_size: int | Literal["auto"] = "auto",
     memory: str | int = "2GiB",
     device: str | torch.device = "auto",
-    show: bool | None = None,
+    progress: bool | None = None,
 ) -> xr.DataArray:
     """Extract the activations of several layers in one pass, which ends after the last of them.
 
@@ -76,7 +76,7 @@ def extract(
         What a run may take beside the network and a result in memory; measured on a trial batch.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ….
-    show
+    progress
         A progress bar; ``None`` (default) where standard error is a terminal.
 
     Returns
@@ -111,7 +111,7 @@ def extract(
         reduce=resolve_pool(pool),
         dtype=_kept_type(dtype),
         device=resolve_device(device),
-        show=show,
+        progress=progress,
     )
     facts = {
         "network": type(net).__name__,
@@ -169,7 +169,7 @@ class _Extraction:
     reduce: Callable[[Tensor], Tensor]
     dtype: torch.dtype
     device: torch.device
-    show: bool | None
+    progress: bool | None
 
     def try_out(self) -> _Trial:
         """Run copies of the first stimulus: once through all of the network, once as far as needed and measured."""
@@ -210,7 +210,7 @@ class _Extraction:
         rows_a_shard = min(plan.shard_rows, max(len(missing), plan.batch_size))
         with Shards(writer, trial.shapes, self.dtype, rows_a_shard, ids, self.device) as shards:
             ahead = self.feed.ahead(batches, workers)
-            for rows, inputs in track(ahead, "extracting", total=len(batches), show=self.show):
+            for rows, inputs in track(ahead, "extracting", total=len(batches), show=self.progress):
                 places = shards.place(rows)
                 self.taps.run(inputs.to(self.device), partial(self._keep, places))
                 shards.commit(rows)

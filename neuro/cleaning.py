@@ -26,7 +26,7 @@ def raw_values(
     smoothing_fwhm: float | None = None,
     invalid: Literal["raise", "drop"] = "raise",
     dtype: str = "float32",
-    show: bool | None = None,
+    progress: bool | None = None,
 ) -> tuple[NDArray[Any], Table, dict[str, int]]:
     """Read all runs into one matrix and deal with units that hold no signal.
 
@@ -40,7 +40,7 @@ def raw_values(
         ``"raise"`` refuses units that are constant or not finite in any run, ``"drop"`` leaves them out.
     dtype
         Precision of the matrix.
-    show
+    progress
         Whether to draw a progress bar.
 
     Returns
@@ -67,7 +67,7 @@ def raw_values(
     values = np.empty((sum(runs.sizes), n_units), dtype=dtype)
     constant, broken, start = np.zeros(n_units, bool), np.zeros(n_units, bool), 0
     for image, size, name in zip(
-        track(runs.images, "reading runs", show=show), runs.sizes, runs.names, strict=True
+        track(runs.images, "reading runs", show=progress), runs.sizes, runs.names, strict=True
     ):
         try:
             raw = units.read(image)

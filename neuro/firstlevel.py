@@ -37,7 +37,7 @@ def betas(
     confounds: Any = None,
     slice_time_ref: float = 0.0,
     n_jobs: int = 1,
-    show: bool | None = None,
+    progress: bool | None = None,
 ) -> xr.DataArray:
     """Estimate the response of every unit to every trial or condition, run by run, with nilearn's first-level GLM.
 
@@ -64,7 +64,7 @@ def betas(
         When within the repetition time a volume is taken, from 0 (start, default) to 1.
     n_jobs
         Processes for other noise than ``"ols"``.
-    show
+    progress
         Whether to draw a progress bar; default on a terminal.
 
     Returns
@@ -112,7 +112,7 @@ def betas(
     separately = _separate if model == "lss" else _together
     values, labels, constant = [], [], constant_labels(array, rows)
     work = list(zip(keys, rows, tables, nuisance, strict=True))
-    for k, (key, at, table, regressors) in enumerate(track(work, "estimating responses", show=show)):
+    for k, (key, at, table, regressors) in enumerate(track(work, "estimating responses", show=progress)):
         name = name_of(key)
         start, end = _volume_times(array, at, name)
         trials = _trials(read_events(table, where=name, duration=float(end[-1])), model, name)

@@ -61,7 +61,7 @@ def read(
     t_r: float | None = None,
     subject: str | None = None,
     dtype: str = "float32",
-    show: bool | None = None,
+    progress: bool | None = None,
 ) -> xr.DataArray:
     """Read one or several runs into one continuous array, cleaned run by run through nilearn.
 
@@ -110,7 +110,7 @@ def read(
         Label of all units, also put before their ids.
     dtype
         Precision of the result; cleaning itself is in double precision.
-    show
+    progress
         Whether to draw a progress bar; default on a terminal.
 
     Returns
@@ -147,7 +147,7 @@ def read(
     ]
     units = grid(scan, mask=mask, atlas=regions, mesh=mesh)
     values, neuroid, dropped = raw_values(
-        scan, units, smoothing_fwhm=smoothing_fwhm, invalid=invalid, dtype=dtype, show=show
+        scan, units, smoothing_fwhm=smoothing_fwhm, invalid=invalid, dtype=dtype, progress=progress
     )
     if unit == "region":
         values, neuroid = region_means(values, neuroid)

@@ -125,7 +125,7 @@ def _try_out(
             pool=settings["pool"],
             dtype=settings["dtype"],
             device=device,
-            show=False,
+            progress=False,
         )
         taken[n], size = time.perf_counter() - started, activations.nbytes / n
     few, many = min(taken), max(taken)

@@ -408,7 +408,7 @@ def test_a_disk_that_would_be_too_full_is_seen_before(net, stimuli, tmp_path, mo
 
 
 def test_progress_is_shown_when_asked_for(net, stimuli, capsys):
-    models.extract(net, stimuli, ["conv1"], show=True)
+    models.extract(net, stimuli, ["conv1"], progress=True)
     assert "extracting" in capsys.readouterr().err
     models.extract(net, stimuli, ["conv1"])
     assert not capsys.readouterr().err
