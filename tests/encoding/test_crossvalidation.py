@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestCentroid
 
 from cerebridge import encoding
 from cerebridge.encoding.crossvalidation import mean_over_folds
