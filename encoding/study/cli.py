@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from .runner import Runner
 
 app = typer.Typer(
     name="cerebridge",
@@ -65,7 +69,7 @@ def run(
     if plan:
         typer.echo(runner.plan())
     else:
-        runner.run()
+        _work(runner)
 
 
 @app.command()
@@ -78,7 +82,7 @@ def demo(
     from .demo import demo_study
     from .runner import Runner
 
-    Runner(demo_study(), out, device=device).run()
+    _work(Runner(demo_study(), out, device=device))
 
 
 @app.command()
@@ -105,19 +109,30 @@ def schema(
     typer.echo(tables().rstrip() if markdown else json.dumps(load(), indent=2))
 
 
+def _work(runner: Runner) -> None:
+    try:
+        runner.run()
+    except KeyboardInterrupt:
+        typer.echo("cerebridge: stopped; run the same command again to go on from here.", err=True)
+        raise typer.Exit(130) from None
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    typer.echo(f"cerebridge: warning: {message}", err=True)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a user's mistake is one sentence on standard error, and exit code 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return app(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return app(arguments)
     except (ValueError, TypeError, OSError, ImportError) as error:
         if "--debug" in arguments:
             raise
         typer.echo(f"cerebridge: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("cerebridge: stopped; run the same command again to go on from here.", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -89,13 +91,14 @@ def in_order(steps: list[Step]) -> list[Step]:
 
 @dataclass(frozen=True)
 class Record:
-    """What a step took, and what was planned, where something was."""
+    """What a step took, what was planned, where something was, and what it warned of."""
 
     seconds: float
     bytes: float
     planned_seconds: float | None = None
     planned_bytes: float | None = None
     planned_memory: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Cache:
@@ -134,7 +137,8 @@ class Cache:
     def make(self, step: Step, inputs: Inputs, planned: Mapping[str, float]) -> Record:
         """Do the work of a step and keep its result; says what it took beside what was planned."""
         started = time.perf_counter()
-        result = step.work(step.settings, inputs, self.place(step))
+        with noting() as notes:
+            result = step.work(step.settings, inputs, self.place(step))
         if step.form == "array":
             store.save(self.place(step), result)
         elif step.form == "dataset":
@@ -145,6 +149,7 @@ class Cache:
             planned_seconds=planned.get("seconds"),
             planned_bytes=planned.get("bytes"),
             planned_memory=planned.get("memory"),
+            notes=tuple(notes),
         )
         with aside(self._record(step)) as part:
             part.write_text(json.dumps({"title": step.title, **asdict(record)}), encoding="utf-8")
@@ -155,7 +160,9 @@ class Cache:
         if not self._record(step).is_file():
             return None
         known = json.loads(self._record(step).read_text(encoding="utf-8"))
-        return Record(**{field.name: known[field.name] for field in fields(Record)})
+        return Record(
+            **{**{each.name: known[each.name] for each in fields(Record)}, "notes": tuple(known["notes"])}
+        )
 
     def forget(self, step: Step) -> None:
         """Make a step undone."""
@@ -163,6 +170,22 @@ class Cache:
 
     def _record(self, step: Step) -> Path:
         return self.folder / f"{step.name}.json"
+
+
+@contextmanager
+def noting() -> Iterator[list[str]]:
+    """Collect what the work warns its user of, each once; all warnings are shown at the end."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield notes
+        finally:
+            shown = {(str(each.message), each.category): each for each in caught}
+    for each in shown.values():
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        if each.category is UserWarning:
+            notes.append(str(each.message))
 
 
 def file_hash(path: Path) -> str:

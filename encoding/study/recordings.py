@@ -185,7 +185,9 @@ def _read_fmri(source: Source) -> xr.DataArray:
 
 def _read_meeg(source: Source) -> xr.DataArray:
     entry = source.entry
-    array = neuro.meeg.read(source.path, picks=entry["picks"], montage=entry.get("montage"))
+    array = neuro.meeg.read(
+        source.path, stimulus_id=entry.get("stimulus_id"), picks=entry["picks"], montage=entry.get("montage")
+    )
     if "bads" in entry:
         names = array.coords["neuroid_id"].values
         unknown = sorted(set(entry["bads"]) - set(names.tolist()))

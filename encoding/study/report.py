@@ -59,6 +59,7 @@ def write_report(
         sections=sections,
         plan=_plan(records),
         plan_text=_plan_text(records, attrs),
+        notes=[(title, note) for title, _, record in records if record is not None for note in record.notes],
         provenance=flat_rows(_provenance(study, records, attrs)),
     )
     with aside(Path(path)) as part:

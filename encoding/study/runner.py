@@ -91,7 +91,7 @@ class Runner:
             known = all(self.cache.has(each) for each in step.inputs.values())
             inputs = {name: self.cache.load(each) for name, each in step.inputs.items()} if known else None
             expected = self._estimate(step, inputs) if known else {}
-            lines.append(f"{step.title}: {_foreseen(expected)}")
+            lines.append(f"{step.title}: to do{_foreseen(expected)}")
             total = {name: total[name] + expected.get(name, 0.0) for name in total}
         lines.append(
             f"at least {format_bytes(total['bytes'])} and {format_seconds(total['seconds'])}, as far as is known now"
@@ -101,7 +101,7 @@ class Runner:
     def _make(self, step: Step, place: str) -> None:
         inputs = {name: self.cache.load(each) for name, each in step.inputs.items()}
         planned = self._estimate(step, inputs)
-        self.say(f"{place}: {_foreseen(planned)}")
+        self.say(f"{place}: begins{_foreseen(planned)}")
         try:
             took = self.cache.make(step, inputs, planned)
         except OSError:
@@ -170,7 +170,7 @@ def _foreseen(expected: dict[str, float]) -> str:
         parts.append(f"{format_bytes(expected['bytes'])} to store")
     if "memory" in expected:
         parts.append(f"{format_bytes(expected['memory'])} of memory beside the data")
-    return ", ".join(parts) if parts else "begins"
+    return "".join(f", {part}" for part in parts)
 
 
 def _print(line: str) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...models.devices import resolve_device
 from ...models.stimuli import StimulusSet
 from .features import array_step, network_step, of_layer, pixels_step
 from .format import PATH_KEYS, PATTERN_KEYS, Model, Study
@@ -42,11 +43,17 @@ class Workflow:
         A checked study.
     device
         Instead of the study's.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
     """
 
     def __init__(self, study: Study, device: str | None = None) -> None:
         self.study = study
         self.device = device or str(study.table["study"]["device"])
+        resolve_device(self.device)
         self._stimuli: dict[str, StimulusSet] = {}
         self._recordings: dict[str, Step] = {}
 
@@ -96,12 +103,14 @@ class Workflow:
             for region, reference in entry.get("regions", {}).items()
             for model in self.study.models([reference])
         }
-        settings = {
-            **entry,
-            "stimuli_hash": None if stimuli is None else stimuli.hash,
-            "seed": self.study.seed,
-        }
         layers = {region: layer for region, (_, layer) in drivers.items()}
+        # where files lie and how stimuli are called is no part of what is read
+        settings = {
+            key: value for key, value in entry.items() if key not in (*PATH_KEYS, "stimuli", "regions")
+        }
+        settings |= {"shown": None if stimuli is None else stimuli.hash, "layers": layers}
+        if drivers:
+            settings["seed"] = self.study.seed
         return Step(
             title=f"{'simulation' if drivers else 'recording'} {name}",
             kind="recording",

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 import cerebridge
 from cerebridge import neuro
-from cerebridge.encoding.study.cli import main
+from cerebridge.encoding.study.cli import _show_warning, main
 from cerebridge.encoding.study.validation import schema
 
 
@@ -35,7 +36,7 @@ def test_help_loads_no_heavy_library():
     heavy = ("torch", "sklearn", "xarray", "pandas", "mne", "nilearn", "matplotlib", "jsonschema", "jinja2")
     code = f"""
 import sys
-from cerebridge.encoding.study.cli import main
+from cerebridge.encoding.study.cli import _show_warning, main
 try:
     main(["--help"])
 except SystemExit:
@@ -77,7 +78,15 @@ def test_a_device_that_is_not_there(capsys, tmp_path, small):
     file = tmp_path / "study.toml"
     file.write_text(small)
     assert call("run", file, "--out", tmp_path / "out", "--device", "cuda:99") == 1
-    assert "cuda:99" in capsys.readouterr().err
+    assert "cuda:99" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_warnings_are_lines_for_people(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = _show_warning
+        warnings.warn("two units are flat.", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "cerebridge: warning: two units are flat.\n"
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "x.toml", "--nonsense"], ["nonsense"]])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -96,6 +98,20 @@ def test_a_failing_step_leaves_nothing(tmp_path):
 )
 def test_durations_for_people(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_warnings_are_shown_and_noted(tmp_path):
+    flat, old = ("one unit is flat", UserWarning), ("old", DeprecationWarning)
+
+    def warn(settings, inputs, folder):
+        for message, category in (flat, flat, old):
+            warnings.warn(message, category, stacklevel=1)
+        return xr.Dataset({"x": ("n", [1.0])})
+
+    cache, work = Cache(tmp_path), Step("warn", "warn", warn, {})
+    with pytest.warns(UserWarning, match="one unit is flat"):
+        record = cache.make(work, {}, {})
+    assert record.notes == ("one unit is flat",) == cache.record(work).notes
 
 
 def test_records_are_plain():

@@ -84,6 +84,63 @@ def test_a_killed_run_is_resumed_to_the_same_results(small, small_study, small_r
     assert_equal_results(small_run, out)
 
 
+def test_a_stopped_run_says_how_to_go_on(small, tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(small)
+    command = [
+        sys.executable,
+        "-m",
+        "cerebridge.encoding.study.cli",
+        "run",
+        str(file),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if "activations of tiny on pictures: done" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.endswith("cerebridge: stopped; run the same command again to go on from here.\n")
+
+
+def test_moving_the_data_and_other_words_repeat_nothing(small, tmp_path):
+    values = np.random.default_rng(0).normal(size=(5, 30))
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", values)
+    text = (
+        small[: small.index("[recordings")]
+        + """
+[recordings.neurons]
+reader = "array"
+path = "x.npy"
+dims = ["neuroid", "presentation"]
+stimuli = "pictures"
+modality = "spikes"
+units = "spikes"
+
+[[analyses]]
+name = "encoding"
+kind = "encoding"
+recordings = ["neurons"]
+models = ["pixels"]
+cv = 3
+"""
+    )
+    first = parse_study(text, "small.toml", root=tmp_path / "here")
+    run(first, tmp_path / "out")
+    other = text.replace("pictures", "images").replace("A small", "A")
+    moved = parse_study(other, "other.toml", root=tmp_path / "there")
+    assert not [line for line in run(moved, tmp_path / "out") if "done in" in line]
+
+
 def test_a_damaged_result_is_made_again(small_study, small_run, tmp_path):
     run(small_study, tmp_path)
     (damaged,) = (tmp_path / "cache").glob("decoding-*.nc")
@@ -119,7 +176,7 @@ def test_what_is_not_needed_any_more_need_not_be_there(small_study, small_run, t
 
 def test_the_plan_says_what_is_to_do(small_study, small_run, tmp_path):
     before = Runner(small_study, tmp_path, say=lambda line: None).plan().splitlines()
-    assert len(before) == 9 and before[0].startswith("activations of tiny on pictures: about")
+    assert len(before) == 9 and before[0].startswith("activations of tiny on pictures: to do, about")
     assert before[-1].startswith("at least ")
     after = Runner(small_study, small_run, say=lambda line: None).plan().splitlines()
     assert all(line.endswith("done before") for line in after[:-1])
