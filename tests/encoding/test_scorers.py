@@ -65,6 +65,14 @@ def test_balanced_accuracy_is_scikit_learns():
     assert result.dataset.attrs["chance"] == 0.5
 
 
+def test_classes_that_are_not_tested_are_left_out_of_roc_auc():
+    tested = np.flatnonzero(LABELS[60:] != "d") + 60
+    found = score(KNeighborsClassifier(), LABELS, "roc_auc", [(np.arange(60), tested)]).score.item()
+    probabilities = KNeighborsClassifier().fit(VALUES[:60], LABELS[:60]).predict_proba(VALUES[tested])
+    expected = [roc_auc_score(LABELS[tested] == name, probabilities[:, k]) for k, name in enumerate("abc")]
+    assert found == pytest.approx(np.mean(expected))
+
+
 def test_a_fold_with_one_class_has_no_roc_auc_and_says_so():
     labels = np.array(["a", "b"] * 30 + ["a"] * 20)
     folds = [(np.arange(20, 80), np.arange(20)), *FOLD]
