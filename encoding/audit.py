@@ -13,7 +13,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .. import __version__
-from .crossvalidation import ModelRun
+from ..models.devices import resolve_device
+from .crossvalidation import ModelRun, last_step
 from .splits import RECORDING_GROUPS, Splits, in_both, time_neighbours
 
 Array = NDArray[Any]
@@ -66,13 +67,14 @@ def provenance(
     seconds: float,
 ) -> dict[str, Any]:
     """Hashes of data and splits, versions, seed, device and dtype, as a dictionary that fits into JSON."""
+    device = getattr(last_step(estimator)[1], "device", "cpu")
     return {
         "estimator": repr(estimator),
         "features": {name: run.fingerprint for name, run in runs.items()},
         "responses": fingerprint(truth),
         "folds": fingerprint(*(part for fold in splits.folds for part in fold)),
         "dtype": {name: run.dtype for name, run in runs.items()},
-        "device": str(getattr(estimator, "device", "cpu")),
+        "device": str(resolve_device() if device == "auto" else device),
         "random_state": random_state,
         "seconds": round(seconds, 3),
         "versions": versions(),

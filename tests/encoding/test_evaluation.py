@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,6 +100,7 @@ def test_result_has_the_promised_form():
         assert dataset[name].dims == ("model", "unit")
     assert (dataset["p"] == 1 / 20).all(), "a strong effect beats every permutation"
     assert result.provenance["features"]["a"] == result.provenance["features"]["b"]
+    assert result.provenance["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
     table = result.summary()
     assert table[["model", "region", "n_units"]].values.tolist() == [
         ["a", "V1", 2], ["a", "IT", 3], ["b", "V1", 2], ["b", "IT", 3]
