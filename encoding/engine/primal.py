@@ -12,6 +12,9 @@ from .moments import Moments, Split, centre, split_moments, take, whole
 from .scoring import Scoring, pearsonr_from_sums, r2_from_sums
 from .spectral import choose, inverse_filters, robust_spectrum
 
+#: rows of a triangle that are multiplied at once: fewer skip more zeros, but products of thin matrices are slow
+ROWS = 300
+
 
 class Fitted(NamedTuple):
     """Ridge of a block of targets.
@@ -38,23 +41,28 @@ class HeldOut:
         ``1 / (eigenvalue + alpha)``, ``(alphas, directions)``.
     shift
         Mean of the held-out features, seen from where the training set has its intercept, ``(directions,)``.
-    features
-        Centred held-out features, ``(n, directions)``, or fewer rows with the same Gram matrix.
+    triangle
+        Upper triangle (or trapezoid) with the Gram matrix of the centred held-out features, ``(≤ n, directions)``.
     """
 
     vectors: torch.Tensor
     inverse: torch.Tensor
     shift: torch.Tensor
-    features: torch.Tensor
+    triangle: torch.Tensor
 
     def sums_of_squares(self, z: torch.Tensor) -> torch.Tensor:
         """Of the centred predictions, ``(targets, alphas)``: the one sum that needs a product of matrices each.
 
         ``z`` are the training products of targets and features in this basis, ``(targets, directions)``; the
-        weights of a penalty are ``inverse * z``.
+        weights of a penalty are ``inverse * z``. Blocks of rows skip most of the zeros of the triangle.
         """
-        predictions = (z @ (self.features * inverse).T for inverse in self.inverse)
-        return torch.stack([block.square().sum(1) for block in predictions], 1)
+        sums = z.new_zeros(len(z), len(self.inverse))
+        for position, inverse in enumerate(self.inverse):
+            start = 0
+            for rows in (self.triangle * inverse).chunk(-(-len(self.triangle) // ROWS)):
+                sums[:, position] += (z[:, start:] @ rows[:, start:].T).square().sum(1)
+                start += len(rows)
+        return sums
 
 
 class Primal:
@@ -137,10 +145,8 @@ class Primal:
             # correlation ignores scale; without it, a large penalty would take the sums below the number format
             inverse = inverse / inverse.amax(1, keepdim=True).clamp(min=torch.finfo(inverse.dtype).tiny)
         shift = (held.mean_a - training.mean_a).to(vectors.dtype) @ vectors
-        features = centre(take(self.X, split.test))[0] @ vectors
-        if len(features) > len(vectors):
-            features = torch.linalg.qr(features, mode="r").R
-        return HeldOut(vectors, inverse.to(vectors.dtype), shift, features)
+        triangle = torch.linalg.qr(centre(take(self.X, split.test))[0] @ vectors, mode="r").R
+        return HeldOut(vectors, inverse.to(vectors.dtype), shift, triangle)
 
     def _score(
         self, held_out: HeldOut, training: Moments, held: Moments, truth: torch.Tensor
