@@ -13,6 +13,10 @@ help:
 	@echo "make benchmarks       agreement and speed against the peers, quick sizes"
 	@echo "make clean            remove what these commands built"
 
+# the commas of extras stay out of the arguments of $(call …)
+TEST := .[dev,peers,spikes]
+BESIDE := .[dev,brainscore]
+
 # torch first, with the pin: any other one may bring gigabytes of CUDA libraries
 define install
 	$(PYTHON) -m venv $(1)
@@ -26,11 +30,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt
-	$(call install,$(VENV),constraints.txt,.[dev,peers,spikes])
+	$(call install,$(VENV),constraints.txt,$(TEST))
 	@touch $@ $(VENV)/.demo
 
 $(BRAINSCORE)/.test: pyproject.toml constraints-brainscore.txt
-	$(call install,$(BRAINSCORE),constraints-brainscore.txt,.[dev,brainscore])
+	$(call install,$(BRAINSCORE),constraints-brainscore.txt,$(BESIDE))
 	@touch $@
 
 demo: $(VENV)/.demo
