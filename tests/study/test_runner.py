@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -66,9 +65,7 @@ def test_a_killed_run_is_resumed_to_the_same_results(small, small_study, small_r
     file, out = tmp_path / "small.toml", tmp_path / "out"
     file.write_text(small)
     command = [sys.executable, "-m", "cerebridge.encoding.study.cli", "run", str(file), "--out", str(out)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "encoding of neurons, seed 0: done" in line:
@@ -96,10 +93,7 @@ def test_a_stopped_run_says_how_to_go_on(small, tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         for line in process.stdout:
             if "activations of tiny on pictures: done" in line:
