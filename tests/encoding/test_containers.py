@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+
 from cerebridge.encoding.containers import kind_of, labels_along, to_kind, to_tensor
 
 VALUES = np.arange(6.0).reshape(2, 3)
