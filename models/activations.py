@@ -195,7 +195,7 @@ class _Extraction:
             raise ValueError(
                 f"the network fails on an input of shape {tuple(inputs.shape)} ({reason}); "
                 "check preprocess= and pool=."
-            ) from error
+            ) from None
         ordered = {layer: shapes[layer] for layer in self.taps.layers}
         return _Trial(ordered, live.peak / PROBE, inputs.nbytes / PROBE)
 

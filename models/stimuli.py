@@ -229,7 +229,7 @@ class StimulusSet:
             except (OSError, zipfile.BadZipFile) as error:
                 raise ValueError(
                     f"stimulus {stimulus_id!r} cannot be read ({error}); replace it or leave it out."
-                ) from error
+                ) from None
         table.insert(1, "content_hash", hashes)
         return cls(table, readers)
 
@@ -284,7 +284,7 @@ class StimulusSet:
             raise ValueError(
                 f"stimulus {self.table['stimulus_id'].iloc[row]!r} (row {row} of {len(self)}) cannot be read "
                 f"({reason}); replace it or leave it out."
-            ) from error
+            ) from None
         if content.dtype == np.uint8 and (
             content.ndim == 2 or (content.ndim == 3 and content.shape[2] in (3, 4))
         ):

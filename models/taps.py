@@ -47,6 +47,8 @@ class LayerTaps:
     def __init__(self, net: nn.Module, layers: Sequence[str]) -> None:
         if not layers:
             raise ValueError("no layers were asked for; give names of net.named_modules().")
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"expected a torch.nn.Module, got {type(net).__name__}; models.load gives one.")
         twice = [layer for layer, count in Counter(layers).items() if count > 1]
         if twice:
             raise ValueError(f"the layer {twice[0]!r} is asked for more than once.")

@@ -197,7 +197,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in whatever part of its reader meets the damage
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is damaged or no file of tensors ({reason}); fetch it again.") from error
+        raise ValueError(f"{path} is damaged or no file of tensors ({reason}); fetch it again.") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):

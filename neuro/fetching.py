@@ -183,7 +183,7 @@ def fetched(what: str, url: str, folder: Path, present: bool, fetch: Callable[[]
             _remove_empty(folder)
         if _reachable(url):
             raise
-        raise ConnectionError(sentence) from error
+        raise ConnectionError(sentence) from None
 
 
 def _reachable(url: str) -> bool:
@@ -213,4 +213,4 @@ def _import_moabb(part: str) -> Any:
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("moabb"):
             raise
-        raise ImportError("moabb is not installed; pip install 'cerebridge[bci]'.") from error
+        raise ImportError("moabb is not installed; pip install 'cerebridge[bci]'.") from None

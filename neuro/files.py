@@ -39,7 +39,7 @@ def aside(path: Path) -> Iterator[Path]:
             _sync(path.parent)
     except (OSError, RuntimeError) as error:
         kept = "the previous content is unchanged" if path.exists() else "nothing was written"
-        raise StoreError(f"{path} could not be written, {kept}: {_cause(error)}.") from error
+        raise StoreError(f"{path} could not be written, {kept}: {_cause(error)}.") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -113,12 +113,12 @@ def reading(path: Path) -> Iterator[h5py.File]:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise StoreError(f"{path} cannot be read: {_cause(error)}.") from error
+            raise StoreError(f"{path} cannot be read: {_cause(error)}.") from None
         with path.open("rb") as raw:
             begins_well = raw.read(8) == b"\x89HDF\r\n\x1a\n"
         if not begins_well:
-            raise StoreError(f"{path} is no netCDF-4 file (it does not begin like one).") from error
-        raise StoreError(damaged(path, _cause(error))) from error
+            raise StoreError(f"{path} is no netCDF-4 file (it does not begin like one).") from None
+        raise StoreError(damaged(path, _cause(error))) from None
 
 
 def _sync(path: Path) -> None:

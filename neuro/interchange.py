@@ -161,7 +161,7 @@ def import_brainscore(module: str) -> Any:
         raise ImportError(
             "Brain-Score is not installed; install it into an environment of its own with "
             "pip install 'cerebridge[brainscore]'."
-        ) from error
+        ) from None
 
 
 def _attributes(assembly: xr.DataArray, **given: str | None) -> dict[str, Any]:

@@ -322,7 +322,7 @@ class ShardSource(lazy.Source):
         except OSError as error:
             raise files.StoreError(
                 f"{error} Run the extraction again: only the rows of that file are computed."
-            ) from error
+            ) from None
 
 
 def load_shards(folder: Path) -> xr.DataArray:
@@ -362,7 +362,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise files.StoreError(f"{path} is damaged; use another folder or delete this one.") from error
+        raise files.StoreError(f"{path} is damaged; use another folder or delete this one.") from None
     return meta
 
 

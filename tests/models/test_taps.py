@@ -181,3 +181,8 @@ def test_a_network_is_left_as_it_was():
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert [p.requires_grad for p in net.parameters()].count(False) == 1
     assert torch.is_grad_enabled()
+
+
+def test_what_is_no_module_is_named():
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got str"):
+        LayerTaps("mobilenet_v2", ["features"])
