@@ -178,7 +178,7 @@ def fetched(what: str, url: str, folder: Path, present: bool, fetch: Callable[[]
     existed = folder.exists()
     try:
         return fetch()
-    except Exception as error:
+    except Exception:
         if not existed:
             _remove_empty(folder)
         if _reachable(url):

@@ -361,7 +361,7 @@ def load_shards(folder: Path) -> xr.DataArray:
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except ValueError:
         raise files.StoreError(f"{path} is damaged; use another folder or delete this one.") from None
     return meta
 
