@@ -19,6 +19,7 @@ from ..scorers import find_scorer
 from ..splits import Splits, make_splits
 from .discriminant import ShrinkageLDA
 from .graph import Inputs
+from .threads import threads_for
 
 Array = NDArray[Any]
 
@@ -61,6 +62,11 @@ def decode(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.Data
         the units with the prefix ``place_``.
     """
     array = chosen_rows(inputs["recording"], settings["target"], settings.get("classes"))
+    with threads_for(array.size):
+        return _decoded(settings, array)
+
+
+def _decoded(settings: Mapping[str, Any], array: xr.DataArray) -> xr.Dataset:
     cv, seed = settings.get("cv"), settings["seed"]
     classifier = _classifier(settings["classifier"], array)
     result = evaluate(

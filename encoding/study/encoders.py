@@ -14,6 +14,7 @@ from ..ridge import RidgeCV
 from ..significance import false_discovery_rate
 from .features import of_layer
 from .graph import Inputs
+from .threads import threads_for
 
 #: attributes of a recording that say where its units lie
 PLACE = ("modality", "affine", "volume_shape", "dev_head_t")
@@ -36,17 +37,18 @@ def evaluate_seed(device: str, settings: Mapping[str, Any], inputs: Inputs, fold
         model["name"]: of_layer(inputs[model["input"]], model["layer"]) for model in settings["models"]
     }
     ceiling = None if settings["ceiling"] == "none" else settings["ceiling"]
-    result = evaluate(
-        _ridge(settings, device),
-        features,
-        inputs["recording"],
-        cv=settings["cv"],
-        scoring=settings["scoring"],
-        ceiling=ceiling,
-        permutations=settings["permutations"],
-        control=settings["control"],
-        random_state=settings["seed"],
-    ).dataset
+    with threads_for(max(array.size for array in features.values())):
+        result = evaluate(
+            _ridge(settings, device),
+            features,
+            inputs["recording"],
+            cv=settings["cv"],
+            scoring=settings["scoring"],
+            ceiling=ceiling,
+            permutations=settings["permutations"],
+            control=settings["control"],
+            random_state=settings["seed"],
+        ).dataset
     place = {name: inputs["recording"].attrs[name] for name in PLACE if name in inputs["recording"].attrs}
     return result.assign_attrs(place=place)
 
