@@ -21,7 +21,7 @@ seed = 1
 [stimuli.pictures]
 reader = "patterns"
 categories = 6
-per_category = 20
+per_category = 30
 size = 64
 
 [networks.tiny]
@@ -39,7 +39,7 @@ reader = "simulation"
 stimuli = "pictures"
 regions = { early = "tiny/conv1", late = "tiny/conv3" }
 modality = "spikes"
-n_units = 120
+n_units = 320
 n_repeats = 6
 snr = 1.0
 
@@ -48,7 +48,7 @@ reader = "simulation"
 stimuli = "pictures"
 regions = { early = "tiny/conv1", late = "tiny/conv3" }
 modality = "eeg"
-n_units = 16
+n_units = 32
 n_repeats = 6
 snr = 1.0
 
@@ -75,7 +75,7 @@ target = "category"
 by = "region"
 groups = "stimulus_id"
 cv = 5
-permutations = 20
+permutations = 50
 """
 
 
