@@ -39,7 +39,7 @@ reader = "simulation"
 stimuli = "pictures"
 regions = { early = "tiny/conv1", late = "tiny/conv3" }
 modality = "spikes"
-n_units = 320
+n_units = 160
 n_repeats = 6
 snr = 1.0
 
