@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import rsa
+    from .discriminant import ShrinkageLDA
     from .evaluation import evaluate
     from .persistence import load, save
     from .results import Result
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Result": "results",
     "RidgeCV": "ridge",
+    "ShrinkageLDA": "discriminant",
     "evaluate": "evaluation",
     "load": "persistence",
     "rsa": "rsa",
     "save": "persistence",
 }
 
-__all__ = ["Result", "RidgeCV", "evaluate", "load", "rsa", "save"]
+__all__ = ["Result", "RidgeCV", "ShrinkageLDA", "evaluate", "load", "rsa", "save"]
 
 
 def __getattr__(name: str) -> Any:

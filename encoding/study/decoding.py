@@ -14,10 +14,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ...neuro.progress import track
+from ..discriminant import ShrinkageLDA
 from ..evaluation import evaluate
 from ..scorers import find_scorer
 from ..splits import Splits, make_splits
-from .discriminant import ShrinkageLDA
 from .graph import Inputs
 from .threads import threads_for
 

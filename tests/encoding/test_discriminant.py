@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils.estimator_checks import check_estimator
 
-from cerebridge.encoding.study.discriminant import ShrinkageLDA
+from cerebridge.encoding.discriminant import ShrinkageLDA
 
 
 def problem(n, p, k, seed=0):

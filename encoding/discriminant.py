@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from .. import inputs
+from . import inputs
 
 Array = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ class ShrinkageLDA(ClassifierMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from cerebridge.encoding.study.discriminant import ShrinkageLDA
+    >>> from cerebridge.encoding import ShrinkageLDA
     >>> X = np.random.default_rng(0).standard_normal((40, 5))
     >>> float(ShrinkageLDA().fit(X, X[:, 0] > 0).score(X, X[:, 0] > 0)) > 0.9
     True
