@@ -44,7 +44,7 @@ test: $(VENV)/.test lint types imports
 	$(VENV)/bin/python -m pytest
 
 test-brainscore: $(BRAINSCORE)/.test
-	$(BRAINSCORE)/bin/python -m pytest -m "not slow"
+	$(BRAINSCORE)/bin/python -m pytest
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
