@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from . import rsa
-    from .discriminant import ShrinkageLDA
-    from .evaluation import evaluate
-    from .persistence import load, save
-    from .results import Result
-    from .ridge import RidgeCV
+from typing import Any
 
 #: where each public name lives; imported on first use, so that the command line answers at once
 _HOMES = {
+    "BandedRidgeCV": "banded",
+    "BernoulliGLM": "glm",
+    "Delays": "delays",
+    "GroupLassoCV": "lasso",
+    "KernelRidgeCV": "kernels",
+    "LassoCV": "lasso",
+    "LayerSelectionCV": "layers",
+    "NegativeBinomialGLM": "glm",
+    "PLSRegression": "pls",
+    "PoissonGLM": "glm",
+    "ReducedRankRegression": "reducedrank",
     "Result": "results",
     "RidgeCV": "ridge",
     "ShrinkageLDA": "discriminant",
+    "StackedEncoder": "stacking",
+    "TRF": "trf",
+    "convolve_hrf": "hrf",
+    "decode_attention": "attention",
     "evaluate": "evaluation",
     "load": "persistence",
-    "rsa": "rsa",
+    "partition_variance": "partition",
     "save": "persistence",
 }
+#: public modules, whose names are reached through them
+_MODULES = ("bases", "likeness", "readouts", "rsa")
 
-__all__ = ["Result", "RidgeCV", "ShrinkageLDA", "evaluate", "load", "rsa", "save"]
+__all__ = sorted([*_HOMES, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOMES[name]}", __name__)
-    return module if name == "rsa" else getattr(module, name)
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -9,26 +9,22 @@ from typing import Any, cast, get_args
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted
 
-from ..models.devices import resolve_device
 from ..models.memory import parse_bytes
 from ..neuro.progress import track
 from . import inputs
-from .containers import Kind, Labels, from_plain, kind_of, labels_along, to_kind, to_plain, to_tensor
 from .engine.moments import Split
 from .engine.paths import cross_validate
 from .engine.planning import Plan, Problem, make_plan, measure_speed
 from .engine.primal import Fitted
 from .engine.scoring import Scoring
+from .linear import LinearEncoder
 
 #: penalties of the default, one a decade
 ALPHAS = tuple(10.0**exponent for exponent in range(-2, 7))
 
 
-class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class RidgeCV(LinearEncoder):
     """Ridge regression that chooses a penalty for every target by cross-validation.
 
     Exact: the scores are those of fitting every fold, penalty and target by itself, up to rounding. With more
@@ -156,58 +152,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
             plan.targets_at_once,
             partial(track, description="fitting ridge", show=self.progress),
         )
-        self._keep(fitted, alphas.to(columns.device), X, y, single=targets.ndim == 1)
+        self._keep_fit(fitted, alphas.to(columns.device), X, y)
         inputs.warn_of_missing_scores(fitted.scores.amax(1), targets, y)
         return self
-
-    def predict(self, X: Any) -> Any:
-        """Predict the responses to ``X``, ``(samples, features)``.
-
-        Returns
-        -------
-        array
-            ``(samples, targets)``, or ``(samples,)`` after a fit to a single series; the kind that ``X`` is. A
-            labelled array has the labels of its samples and those of the fitted targets; a sample's label that
-            is also the name of a target's gets the name of its dimension as prefix.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from cerebridge import encoding
-        >>> X = np.arange(20.0)[:, None]
-        >>> encoding.RidgeCV([1e-6]).fit(X, 2 * X[:, 0]).predict([[100.0]]).round(3).tolist()
-        [200.0]
-        """
-        check_is_fitted(self)
-        features = inputs.features(self, X, reset=False)
-        device = self._device(X)
-        coef, intercept = to_tensor(self.coef_, device), to_tensor(self.intercept_, device)
-        dtype = torch.promote_types(features.dtype, coef.dtype)
-        predicted = features.to(device, dtype) @ coef.to(dtype).movedim(0, -1) + intercept.to(dtype)
-        kind = kind_of(X)
-        if kind != "xarray":
-            return to_kind(predicted, kind, X if kind == "torch" else None)
-        known = self.intercept_
-        if kind_of(known) != "xarray":
-            known = to_kind(intercept, "xarray", dims=["neuroid"][: intercept.ndim])
-        labels = {name: (coord.dims, coord.values) for name, coord in known.coords.items()}
-        for name, label in labels_along(X, X.dims[0]).items():
-            labels[f"{X.dims[0]}_{name}" if name in labels else name] = label
-        return to_kind(predicted, kind, dims=(X.dims[0], *known.dims), coords=labels, attrs=known.attrs)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of the variance of ``y`` that is predicted, mean over targets, as scikit-learn defines it.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from cerebridge import encoding
-        >>> X = np.arange(20.0)[:, None]
-        >>> round(encoding.RidgeCV([1e-6]).fit(X, 2 * X).score(X, 2 * X), 6)
-        1.0
-        """
-        truth, predicted = (to_tensor(values, "cpu").numpy() for values in (y, self.predict(X)))
-        return float(r2_score(truth, predicted, sample_weight=sample_weight))
 
     def plan(self, X: Any, y: Any, groups: Any = None) -> Plan:
         """Say how a fit would be computed, how much memory it takes and about how long, without fitting.
@@ -277,45 +224,17 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         return cast(Scoring, self.scoring)
 
-    def _device(self, X: Any) -> torch.device:
-        accelerated = kind_of(X) == "torch" and X.device.type != "cpu"
-        device = X.device if self.device == "auto" and accelerated else resolve_device(self.device)
-        if device.type == "mps":
-            raise ValueError("RidgeCV needs float64, which device='mps' has not; use device='cpu'.")
-        return device
-
-    def _keep(self, fitted: Fitted, alphas: torch.Tensor, X: Any, y: Any, *, single: bool) -> None:
-        """Set the attributes of a fit, in the kind and with the labels of its input."""
-        kinds = {kind_of(X), kind_of(y)}
-        kind: Kind = "xarray" if "xarray" in kinds else "torch" if "torch" in kinds else "numpy"
-        names = {"target": "neuroid", "feature": "feature", "alpha": "alpha"}
-        labels: Labels = {"alpha": ("alpha", alphas.cpu().numpy())}
-        if kind_of(X) == "xarray":
-            labels |= labels_along(X, X.dims[1], renamed="feature", prefix="feature_")
-        if kind_of(y) == "xarray" and not single:
-            names["target"] = y.dims[1]
-            labels |= labels_along(y, y.dims[1])
+    def _keep_fit(self, fitted: Fitted, alphas: torch.Tensor, X: Any, y: Any) -> None:
         best = fitted.scores.gather(1, fitted.chosen[:, None])[:, 0]
-        axes: tuple[str, ...]
-        for name, tensor, axes in (
-            ("coef_", fitted.coef, ("target", "feature")),
-            ("intercept_", fitted.intercept, ("target",)),
-            ("alpha_", alphas[fitted.chosen], ("target",)),
-            ("best_score_", best, ("target",)),
-            ("cv_scores_", fitted.scores.T, ("alpha", "target")),
-        ):
-            if single:
-                tensor = tensor.squeeze(axes.index("target"))
-                axes = tuple(axis for axis in axes if axis != "target")
-            dims = [names[axis] for axis in axes]
-            coords = {key: label for key, label in labels.items() if label[0] in dims}
-            attrs = getattr(y, "attrs", {}) if name == "intercept_" else {}
-            setattr(self, name, to_kind(tensor, kind, dims=dims, coords=coords, attrs=attrs))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is stored: plain arrays, so that no file needs to hold tensors or labelled arrays."""
-        return {name: to_plain(value) for name, value in super().__getstate__().items()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """The inverse of ``__getstate__``."""
-        super().__setstate__({name: from_plain(value) for name, value in state.items()})
+        self._keep(
+            X,
+            y,
+            {
+                "coef_": (fitted.coef, ("target", "feature")),
+                "intercept_": (fitted.intercept, ("target",)),
+                "alpha_": (alphas[fitted.chosen], ("target",)),
+                "best_score_": (best, ("target",)),
+                "cv_scores_": (fitted.scores.T, ("alpha", "target")),
+            },
+            {"alpha": ("alpha", alphas.cpu().numpy())},
+        )
