@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..models.devices import resolve_device
-from .crossvalidation import ModelRun, last_step
+from .crossvalidation import ModelRun
+from .pipelines import last_step
 from .splits import RECORDING_GROUPS, Splits, in_both, time_neighbours
 
 Array = NDArray[Any]

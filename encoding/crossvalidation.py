@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils.validation import has_fit_parameter
 
 from ..neuro.progress import track
 from .exchange import Exchange
-from .scorers import SCORERS, Scorer
+from .pipelines import groups_parameter, last_step, predicts_in_groups
+from .scorers import SCORERS, Scorer, score_units
 from .significance import null_scores
-from .splits import Splits
+from .splits import Splits, stretches
 
 Array = NDArray[Any]
+Features = Array | xr.DataArray
 
 #: values of exchanged truth that are fitted side by side, which bounds memory to a few times 8 bytes each
 STACKED_VALUES = 4_000_000
@@ -54,22 +56,25 @@ class ModelRun:
 class CrossValidation:
     """An estimator, cloned and fitted on the training rows of every fold, scored on the test rows.
 
-    ``selector`` is the score by which the estimator chooses its own hyperparameters, where that is known.
+    ``selector`` is the score by which the estimator chooses its own hyperparameters, where that is known. ``rows`` is
+    the array that was split, ``units`` are the labels of what is predicted.
     """
 
     estimator: Any
     splits: Splits
     scorer: Scorer
+    rows: xr.DataArray
     selector: Scorer | None = None
+    units: Mapping[str, tuple[str, Array]] = field(default_factory=dict)
     progress: bool | None = None
 
-    def fits(self, x: Array, truth: Array, name: str) -> list[FoldFit]:
+    def fits(self, x: Features, truth: Array, name: str) -> list[FoldFit]:
         """All folds, with a progress bar."""
         folds = track(range(len(self.splits)), f"evaluating {name}", show=self.progress)
         return [self.fit(x, truth, k) for k in folds]
 
     def null(
-        self, x: Array, truth: Array, exchange: Exchange, n: int, random_state: int | None, name: str
+        self, x: Features, truth: Array, exchange: Exchange, n: int, random_state: int | None, name: str
     ) -> Array:
         """Scores where the truth was exchanged and everything fitted again, permutations × units."""
         alone = getattr(self.estimator, "independent_targets", False) and self.scorer.name in SCORERS
@@ -83,7 +88,7 @@ class CrossValidation:
         draws = null_scores(score, truth, exchange, n, n_together=n_together, random_state=random_state)
         return np.array(list(track(draws, f"permuting {name}", total=n, show=self.progress)))
 
-    def fit(self, x: Array, truth: Array, k: int) -> FoldFit:
+    def fit(self, x: Features, truth: Array, k: int) -> FoldFit:
         """One fold."""
         train, test = self.splits.folds[k]
         fitted = clone(self.estimator)
@@ -92,9 +97,10 @@ class CrossValidation:
             # of units that do not vary the evaluation speaks itself, once and by name
             warnings.filterwarnings("ignore", r"\d+ of \d+ targets ")
             warnings.filterwarnings("ignore", "The groups parameter is ignored")
-            fitted.fit(x[train], truth[train], **self._groups(fitted, train))
+            fitted.fit(x[train], self._responses(x[train], truth[train]), **self._groups(fitted, train))
         seconds = time.perf_counter() - started
-        prediction = np.asarray(fitted.predict(x[test]))
+        asked = self._recordings(test) if predicts_in_groups(fitted) else {}
+        prediction = np.asarray(fitted.predict(x[test], **asked))
         if truth.ndim == 2:
             prediction = prediction.reshape(truth[test].shape)
             if not np.isfinite(prediction).all():
@@ -125,13 +131,36 @@ class CrossValidation:
 
         return Exchange(draw, exchange.description)
 
+    def _responses(self, x: Features, truth: Array) -> Array | xr.DataArray:
+        """Responses with the labels of rows and units, where the features have labels too."""
+        if not isinstance(x, xr.DataArray) or truth.ndim != 2:
+            return truth
+        # exchanged responses lie side by side, each time with the same labels
+        units = {name: np.resize(values, truth.shape[1]) for name, (_, values) in self.units.items()}
+        labels: dict[str, Any] = {name: ("neuroid", values) for name, values in units.items()}
+        along = {str(name): coord for name, coord in x.coords.items() if coord.dims == x.dims[:1]}
+        labels |= {name: coord.variable for name, coord in along.items() if name not in labels}
+        return xr.DataArray(truth, labels, dims=(x.dims[0], "neuroid"))
+
     def _groups(self, fitted: Any, train: Array) -> dict[str, Array]:
         """The groups of the training rows for what chooses hyperparameters inside, if it takes any."""
-        name = _groups_parameter(fitted)
-        if name is None or self.splits.groups is None:
+        name = groups_parameter(fitted)
+        if name is None:
             return {}
-        groups = pd.factorize(self.splits.groups[train], sort=True)[0]
-        return {name: groups} if groups.max() > 0 else {}
+        if predicts_in_groups(fitted):
+            return self._recordings(train, name)
+        if self.splits.groups is None:
+            return {}
+        return _several(name, pd.factorize(self.splits.groups[train], sort=True)[0])
+
+    def _recordings(self, rows: Array, name: str = "groups") -> dict[str, Array]:
+        """The groups of some rows for what looks back in time: where a fold cuts a recording, another one begins."""
+        return _several(name, stretches(self.rows, rows, self.splits.groups))
+
+
+def _several(name: str, groups: Array) -> dict[str, Array]:
+    """An argument, if there is more than one group."""
+    return {name: groups} if groups.max() > 0 else {}
 
 
 def mean_over_folds(scores: Sequence[Array]) -> Array:
@@ -142,22 +171,13 @@ def mean_over_folds(scores: Sequence[Array]) -> Array:
     return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
 
 
-def last_step(estimator: Any) -> tuple[str, Any]:
-    """The estimator at the end of nested pipelines, and what its parameters are prefixed with."""
-    prefix = ""
-    while getattr(estimator, "steps", None):
-        name, estimator = estimator.steps[-1]
-        prefix += f"{name}__"
-    return prefix, estimator
-
-
-def _score(scorer: Scorer, fitted: Any, x: Array, truth: Array, prediction: Array) -> Array:
+def _score(scorer: Scorer, fitted: Any, x: Features, truth: Array, prediction: Array) -> Array:
     if scorer.needs_decision:
         truth, prediction = truth[:, None] == fitted.classes_, _decision(fitted, x)
-    return np.atleast_1d(np.asarray(scorer.function(truth, prediction), dtype=np.float64))
+    return score_units(scorer, truth, prediction)
 
 
-def _decision(fitted: Any, x: Array) -> Array:
+def _decision(fitted: Any, x: Features) -> Array:
     """How much speaks for each class, rows × classes."""
     respond = getattr(fitted, "decision_function", None) or getattr(fitted, "predict_proba", None)
     if respond is None:
@@ -167,13 +187,6 @@ def _decision(fitted: Any, x: Array) -> Array:
         )
     decision = np.asarray(respond(x))
     return np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
-
-
-def _groups_parameter(estimator: Any) -> str | None:
-    prefix, last = last_step(estimator)
-    # scikit-learn's searches take groups without naming them
-    takes = has_fit_parameter(last, "groups") or (hasattr(last, "cv") and hasattr(last, "refit"))
-    return f"{prefix}groups" if takes else None
 
 
 def _selected(fitted: Any) -> dict[str, Any]:

@@ -119,15 +119,14 @@ def evaluate(
     _check_folds(task, splits, scorer)
     notes: dict[str, Any] = {"ceiling": source}
     n_null, order = _exchange(task, splits, exchange, permutations, control, notes)
-    crossvalidation = CrossValidation(
-        estimator, splits, scorer, find_selector(estimator, task.labels is not None), progress
-    )
+    selector = find_selector(estimator, task.labels is not None)
+    crossvalidation = CrossValidation(estimator, splits, scorer, task.rows, selector, task.units, progress)
     runs: dict[str, ModelRun] = {}
     for name in task.models:
         x = task.features(name)
         fits = crossvalidation.fits(x, task.truth, name)
         null = crossvalidation.null(x, task.truth, order, n_null, random_state, name) if order else None
-        runs[name] = ModelRun(fits, null, fingerprint(x), str(x.dtype))
+        runs[name] = ModelRun(fits, null, fingerprint(np.asarray(x)), str(x.dtype))
     dataset = _dataset(task, runs, scorer)
     notes |= _missing_scores(dataset, scorer)
     if bound is not None:

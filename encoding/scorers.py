@@ -79,6 +79,31 @@ SCORERS = {
 }
 
 
+def score_units(scorer: Scorer, truth: Array, prediction: Array) -> Array:
+    """Score each unit, or the class labels as a whole; a unit with missing responses on the rows where it has some.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge.encoding.scorers import SCORERS, score_units
+    >>> truth = np.array([[1.0, 1.0], [2.0, np.nan], [3.0, 3.0]])
+    >>> score_units(SCORERS["r2"], truth, np.array([[1.0, 1.0], [2.0, 9.0], [3.0, 3.0]])).tolist()
+    [1.0, 1.0]
+    """
+    known = np.isfinite(truth) if truth.dtype.kind == "f" else np.ones(truth.shape, dtype=bool)
+    if known.all():
+        return np.atleast_1d(np.asarray(scorer.function(truth, prediction), dtype=np.float64))
+    scores = np.full(truth.shape[1], np.nan)
+    # units that miss the same rows are scored together
+    patterns, of_unit = np.unique(known, axis=1, return_inverse=True)
+    for pattern, rows in enumerate(patterns.T):
+        units = np.flatnonzero(of_unit.ravel() == pattern)
+        if rows.sum() > 1:
+            here = np.ix_(rows, units)
+            scores[units] = scorer.function(truth[here], prediction[here])
+    return scores
+
+
 def find_scorer(scoring: str | Callable[[Array, Array], Any] | None, labels: bool) -> Scorer:
     """The scorer of a name or function; ``None`` is accuracy for class labels and Pearson's r else.
 

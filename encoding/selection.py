@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .crossvalidation import CrossValidation, ModelRun, last_step
+from .crossvalidation import CrossValidation, ModelRun
+from .pipelines import last_step
 from .results import median_or_nan
 from .scorers import SCORERS, Scorer
 

@@ -158,6 +158,42 @@ def time_neighbours(array: xr.DataArray, train: Indices, test: Indices) -> int:
     return int(adjacent.sum())
 
 
+def stretches(array: xr.DataArray, rows: Indices, groups: NDArray[Any] | None = None) -> Indices:
+    """Number the pieces that some rows of a recording fall into: groups, runs, and what a gap in time tells apart.
+
+    Parameters
+    ----------
+    array
+        What ``rows`` are rows of, in order.
+    rows
+        Row numbers.
+    groups
+        Other labels to tell apart, one a row of ``array``; all that is looked at where rows are no times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from cerebridge.encoding.splits import stretches
+    >>> start = np.arange(4.0)
+    >>> times = {"time_bin_start": ("time_bin", start), "time_bin_end": ("time_bin", start + 1)}
+    >>> recording = xr.DataArray(np.zeros((4, 1)), times, ("time_bin", "neuroid"))
+    >>> stretches(recording, np.array([0, 1, 3])).tolist()
+    [0, 0, 1]
+    """
+    codes = np.zeros(len(rows), dtype=np.intp)
+    if groups is not None:
+        codes = pd.factorize(groups[rows], sort=True)[0]
+    if array.dims[0] != "time_bin":
+        return codes
+    labels = [array.coords[name].values for name in RECORDING_GROUPS if name in array.coords]
+    same = np.logical_and.reduce(
+        [label[rows[1:]] == label[rows[:-1]] for label in labels if label.shape == array.shape[:1]]
+        + [codes[1:] == codes[:-1], np.diff(rows) == 1, np.append(_touching(array), False)[rows[:-1]]]
+    )
+    return np.concatenate([[0], np.cumsum(~same)]).astype(np.intp)
+
+
 def _groups(
     array: xr.DataArray, dim: str, cv: Any, groups: Any, labels: NDArray[Any] | None
 ) -> tuple[NDArray[Any] | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from sklearn.base import is_classifier
 
 from ..neuro.alignment import align, average_repeats
 from ..neuro.assembly import quoted, validate
-from .containers import to_tensor
+from .containers import labels_along, to_tensor
+from .pipelines import last_step
 from .splits import RECORDING_GROUPS
 
 Array = NDArray[Any]
@@ -37,7 +39,10 @@ TAKEN = (
 
 @dataclass
 class Task:
-    """Rows that belong together: each model's array, truth, and the labels of rows and units."""
+    """Rows that belong together: each model's array, truth, and the labels of rows and units.
+
+    With ``labelled`` the estimator is handed labelled arrays where there are any, because it reads the labels.
+    """
 
     models: dict[str, Any]
     truth: Array
@@ -46,8 +51,9 @@ class Task:
     labels: Array | None = None
     responses: xr.DataArray | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    labelled: bool = False
 
-    def features(self, name: str) -> Array:
+    def features(self, name: str) -> Array | xr.DataArray:
         """Values of one model, read now and not before, so that models need not fit into memory together.
 
         Raises
@@ -62,7 +68,14 @@ class Task:
             raise ValueError(
                 f"model {name!r} has {int((~np.isfinite(x)).sum())} missing or infinite features; remove or fill them."
             )
-        return x
+        return self._with_labels(x, self.models[name]) if self.labelled else x
+
+    def _with_labels(self, x: Array, model: Any) -> Array | xr.DataArray:
+        """Features with the labels of their rows, and those of the neuroids that they come from."""
+        if not isinstance(model, xr.DataArray) or x.ndim != 2:
+            return x
+        columns = {name: ("neuroid", values) for name, (_, values) in _unit_labels(model, taken=()).items()}
+        return xr.DataArray(x, columns | labels_along(model, model.dims[0]), (model.dims[0], "neuroid"))
 
 
 def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str, by: str | None = None) -> Task:
@@ -92,13 +105,13 @@ def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str, by: str | None = 
         elif np.ndim(x) < 1:
             raise TypeError(f"model {name!r} is a {type(x).__name__}; give an array of rows × features.")
     if is_classifier(estimator):
-        return _checked(_classification(models, Y))
+        return _checked(_classification(models, Y), estimator)
     if isinstance(Y, str):
         raise ValueError(
             f"Y={Y!r} names class labels, and {type(estimator).__name__} is no classifier; give one, or responses as Y."
         )
     if all(isinstance(array, xr.DataArray) for array in (*models.values(), Y)):
-        return _checked(_labelled_encoding(models, Y, repeats))
+        return _checked(_labelled_encoding(models, Y, repeats), estimator)
     if any(isinstance(array, xr.DataArray) for array in (*models.values(), Y)):
         raise ValueError(
             "X and Y must both be labelled arrays or both plain ones, so that rows can be matched."
@@ -109,7 +122,8 @@ def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str, by: str | None = 
     truth = truth[:, None] if truth.ndim == 1 else truth
     coords = {"stimulus_id": ("presentation", np.arange(len(truth)))}
     rows = xr.DataArray(truth, dims=("presentation", "neuroid"), coords=coords)
-    return _checked(Task(models, truth, rows, {"neuroid_id": ("unit", np.arange(truth.shape[1]))}))
+    units = {"neuroid_id": ("unit", np.arange(truth.shape[1]))}
+    return _checked(Task(models, truth, rows, units), estimator)
 
 
 def _parts(x: Any, by: str, key: str, n_models: int) -> Iterator[tuple[str, xr.DataArray]]:
@@ -241,12 +255,12 @@ def _common_stimuli(models: dict[str, xr.DataArray], stimuli: Array) -> list[Any
     return common.tolist()
 
 
-def _unit_labels(target: xr.DataArray) -> dict[str, tuple[str, Array]]:
+def _unit_labels(target: xr.DataArray, taken: tuple[str, ...] = TAKEN) -> dict[str, tuple[str, Array]]:
     """Coordinates of units; responses over time become neuroid × time_bin units."""
     n_times = target.sizes["time_bin"] if target.ndim == 3 else 1
     units: dict[str, tuple[str, Array]] = {}
     for name, coord in target.coords.items():
-        key = f"unit_{name}" if name in TAKEN else str(name)
+        key = f"unit_{name}" if name in taken else str(name)
         if coord.dims == ("neuroid",):
             units[key] = ("unit", np.repeat(coord.values, n_times))
         elif coord.dims == ("time_bin",) and target.ndim == 3:
@@ -262,7 +276,9 @@ def _numbers(array: Any, what: str) -> Array:
         raise TypeError(f"{what}: {error}") from None
 
 
-def _checked(task: Task) -> Task:
+def _checked(task: Task, estimator: Any) -> Task:
+    last = last_step(estimator)[1]
+    task.labelled = getattr(last, "takes_labels", False)
     for name, x in task.models.items():
         if len(x) != len(task.truth):
             raise ValueError(
@@ -270,16 +286,32 @@ def _checked(task: Task) -> Task:
             )
     if task.labels is not None:
         return task
-    ids = task.units["neuroid_id"][1]
-    wrong = np.argwhere(~np.isfinite(task.truth))
-    if len(wrong):
-        row, unit = wrong[wrong[:, 1].argmin()]
-        raise ValueError(
-            f"{len(np.unique(wrong[:, 1]))} of {len(ids)} units have missing or infinite responses (first: unit "
-            f"{quoted(ids[unit])} in row {row}); select complete units or stimuli first."
-        )
-    if (task.truth == task.truth[0]).all():
+    _check_missing(task, last)
+    if (np.isnan(task.truth) | (task.truth == np.nanmax(task.truth, axis=0))).all():
         raise ValueError(
             "the responses do not vary at all, so that no unit can have a score; check what Y holds."
         )
     return task
+
+
+def _check_missing(task: Task, estimator: Any) -> None:
+    """Refuse responses that are not there, unless the estimator fits every unit on the rows where it has some."""
+    ids, wrong = task.units["neuroid_id"][1], ~np.isfinite(task.truth)
+    if not wrong.any():
+        return
+    units = np.flatnonzero(wrong.any(axis=0))
+    first = f"first: unit {quoted(ids[units[0]])} in row {wrong[:, units[0]].argmax()}"
+    if np.isinf(task.truth).any() or not getattr(estimator, "handles_missing", False):
+        raise ValueError(
+            f"{len(units)} of {len(ids)} units have missing or infinite responses ({first}); select complete units "
+            "or stimuli first, or fit each unit on the rows that it has, as RidgeCV does with missing ones (NaN)."
+        )
+    empty = np.flatnonzero(wrong.all(axis=0))
+    if empty.size:
+        raise ValueError(
+            f"{empty.size} of {len(ids)} units have no responses at all (first: unit {quoted(ids[empty[0]])}); "
+            "leave them out."
+        )
+    share = f"{int(wrong.sum())} of {wrong.size} responses are missing, in {len(units)} of {len(ids)} units ({first})"
+    task.notes["missing"] = f"{share}: each unit was fitted and scored on its own rows"
+    warnings.warn(f"{share}: each unit is fitted and scored on the rows that it has.", stacklevel=5)

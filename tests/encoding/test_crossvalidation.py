@@ -7,10 +7,12 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from cerebridge import encoding
+from cerebridge import encoding, neuro
 from cerebridge.encoding.crossvalidation import mean_over_folds
 from cerebridge.encoding.significance import p_values
 
@@ -102,3 +104,178 @@ def test_exchanged_labels_leave_two_classes_to_learn():
 def test_numbers_of_permutations_are_checked(permutations):
     with pytest.raises(ValueError, match="permutations is .*; give how many, 0 for none"):
         encoding.evaluate(Ridge(), X, Y, permutations=permutations)
+
+
+class OwnRows(RegressorMixin, BaseEstimator):
+    """Least squares of each unit on the rows that it has."""
+
+    handles_missing = True
+
+    def fit(self, x, y):
+        self.units_ = [LinearRegression().fit(x[~np.isnan(unit)], unit[~np.isnan(unit)]) for unit in y.T]
+        return self
+
+    def predict(self, x):
+        return np.stack([unit.predict(x) for unit in self.units_], axis=1)
+
+
+HOLES = np.where(np.random.default_rng(1).random(Y.shape) < [0.0, 0.2, 0.2, 0.5], np.nan, Y)
+FOLDS = [(np.arange(20, 40), np.arange(20)), (np.arange(20), np.arange(20, 40))]
+
+
+@pytest.mark.parametrize("scoring", ["pearsonr", "r2"])
+def test_units_with_missing_responses_are_scored_on_their_own_rows(scoring):
+    with pytest.warns(
+        UserWarning, match=r"responses are missing, in 3 of 4 units \(first: unit 1 in"
+    ) as caught:
+        result = encoding.evaluate(OwnRows(), X, HOLES, cv=FOLDS, scoring=scoring, permutations=4)
+    assert len(caught) == 1
+    assert result.audit["missing"].endswith("each unit was fitted and scored on its own rows")
+    for unit in range(4):
+        rows = np.flatnonzero(~np.isnan(HOLES[:, unit]))
+        folds = [tuple(np.flatnonzero(np.isin(rows, part)) for part in fold) for fold in FOLDS]
+        alone = encoding.evaluate(
+            LinearRegression(), X[rows], HOLES[rows, unit], cv=folds, scoring=scoring, control=False
+        )
+        np.testing.assert_allclose(result.score.values[0, :, unit], alone.score.values[0, :, 0], rtol=1e-10)
+    assert np.isfinite(result.dataset["p"]).all()
+
+
+def test_missing_responses_need_an_estimator_that_takes_them():
+    with pytest.raises(
+        ValueError, match=r"3 of 4 units have missing.*\(first: unit 1 in row \d+\).*as RidgeCV does"
+    ):
+        encoding.evaluate(LinearRegression(), X, HOLES)
+    with pytest.raises(ValueError, match="missing or infinite"):
+        encoding.evaluate(OwnRows(), X, np.where(np.isnan(HOLES), np.inf, Y))
+    nothing = np.where([True, False, True, True], Y, np.nan)
+    with pytest.raises(
+        ValueError, match="1 of 4 units have no responses at all .first: unit 1.; leave them out"
+    ):
+        encoding.evaluate(OwnRows(), X, nothing)
+
+
+def test_a_ceiling_of_missing_responses_is_of_those_that_are_there():
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(40)]
+    features = neuro.assemble(
+        X,
+        presentation={"stimulus_id": ids},
+        neuroid={"neuroid_id": np.arange(6)},
+        modality="activation",
+        units="a.u.",
+    )
+    values = np.repeat(Y, 3, axis=0) + 0.3 * rng.standard_normal((120, 4))
+    values[:6, 0] = np.nan
+    values[::3, 1] = np.nan
+    responses = neuro.assemble(
+        values,
+        presentation={"stimulus_id": np.repeat(ids, 3), "repetition": np.tile(np.arange(3), 40)},
+        neuroid={"neuroid_id": np.arange(4)},
+        modality="spikes",
+        units="spikes/s",
+    )
+    with pytest.warns(UserWarning, match="2 of 160 responses are missing, in 1 of 4 units"):
+        result = encoding.evaluate(OwnRows(), features, responses, control=False)
+    expected = neuro.noise_ceiling(responses, method="split-half", scoring="pearsonr", random_state=0)
+    np.testing.assert_array_equal(result.dataset["ceiling"].values, expected.values)
+    assert np.isfinite(result.dataset["normalised"]).all()
+
+
+class Lagged(RegressorMixin, BaseEstimator):
+    """Predicts the feature of the row before, within a recording."""
+
+    def fit(self, x, y, groups=None):
+        Lagged.fitted.append(groups)
+        self.units_ = y.shape[1]
+        return self
+
+    def predict(self, x, groups=None):
+        Lagged.predicted.append(groups)
+        groups = np.zeros(len(x)) if groups is None else groups
+        before = np.concatenate([[0], np.where(groups[1:] == groups[:-1], x[:-1, 0], 0)])
+        return np.repeat(before[:, None], self.units_, axis=1)
+
+
+def recording(n_runs=3, n_times=10):
+    start = np.tile(np.arange(float(n_times)), n_runs)
+    return neuro.assemble(
+        np.random.default_rng(0).standard_normal((n_runs * n_times, 1)),
+        time_bin={
+            "time_bin_start": start,
+            "time_bin_end": start + 1,
+            "run": np.repeat(np.arange(n_runs), n_times),
+        },
+        neuroid={"neuroid_id": [0]},
+        modality="fmri",
+        units="a.u.",
+    )
+
+
+def test_models_with_lags_are_told_where_recordings_begin():
+    Lagged.fitted, Lagged.predicted = [], []
+    x = recording()
+    y = x.copy(data=np.where(x["time_bin_start"].values[:, None] == 0, 0, np.roll(x.values, 1, axis=0)))
+    result = encoding.evaluate(Lagged(), x, y, cv="run", control=False)
+    np.testing.assert_allclose(result.score, 1)
+    assert [groups.tolist() for groups in Lagged.fitted] == [[0] * 10 + [1] * 10] * 3
+    assert Lagged.predicted == [None] * 3, "one recording needs no groups"
+    two = encoding.evaluate(Lagged(), x, y, cv=[(np.arange(20, 30), np.arange(20))], control=False)
+    np.testing.assert_allclose(two.score, 1)
+    assert Lagged.predicted[-1].tolist() == [0] * 10 + [1] * 10
+
+
+def test_a_fold_in_the_middle_of_a_recording_cuts_it_in_two():
+    Lagged.fitted, Lagged.predicted = [], []
+    x = recording(n_runs=1, n_times=30)
+    encoding.evaluate(make_pipeline(StandardScaler(), Lagged()), x, x, cv=3, control=False)
+    assert [None if groups is None else groups.tolist() for groups in Lagged.fitted] == [
+        None, [0] * 10 + [1] * 10, None
+    ]  # fmt: skip
+
+
+class Labelled(RegressorMixin, BaseEstimator):
+    """Keeps the labels that it is given."""
+
+    takes_labels = True
+    seen: list = []
+
+    def fit(self, x, y):
+        Labelled.seen.append((x, y))
+        self.units_ = y.shape[1]
+        return self
+
+    def predict(self, x):
+        Labelled.seen.append((x, None))
+        return np.repeat(np.asarray(x)[:, :1], self.units_, axis=1)
+
+
+def test_estimators_that_read_labels_get_them():
+    Labelled.seen = []
+    ids = [f"s{k}" for k in range(40)]
+    features = neuro.assemble(
+        X,
+        presentation={"stimulus_id": ids},
+        neuroid={"neuroid_id": np.arange(6), "layer": list("aabbbc")},
+        modality="activation",
+        units="a.u.",
+    )
+    responses = neuro.assemble(
+        np.stack([Y, 2 * Y], axis=2),
+        presentation={"stimulus_id": ids},
+        neuroid={"neuroid_id": np.arange(4), "region": ["V1", "V1", "V4", "IT"]},
+        time_bin={"time_bin_start": [0.0, 0.1], "time_bin_end": [0.1, 0.2]},
+        modality="spikes",
+        units="spikes/s",
+    )
+    encoding.evaluate(Labelled(), features, responses, cv=FOLDS)
+    for x, y in Labelled.seen[::2]:
+        assert x.dims == y.dims == ("presentation", "neuroid")
+        assert x["layer"].values.tolist() == list("aabbbc")
+        assert y["region"].values.tolist() == ["V1"] * 4 + ["V4"] * 2 + ["IT"] * 2
+    x, y = Labelled.seen[0]
+    assert x["stimulus_id"].values.tolist() == y["stimulus_id"].values.tolist() == ids[20:]
+    np.testing.assert_array_equal(y.values, np.stack([Y, 2 * Y], axis=2).reshape(40, 8)[20:])
+    Labelled.seen = []
+    encoding.evaluate(Labelled(), X, Y, cv=FOLDS, control=False)
+    assert isinstance(Labelled.seen[0][0], np.ndarray), "plain arrays have none"
