@@ -41,7 +41,8 @@ TAKEN = (
 class Task:
     """Rows that belong together: each model's array, truth, and the labels of rows and units.
 
-    With ``labelled`` the estimator is handed labelled arrays where there are any, because it reads the labels.
+    With ``labelled`` the estimator is handed labelled arrays where there are any, because it reads the labels;
+    with ``maps`` plain arrays keep their shape.
     """
 
     models: dict[str, Any]
@@ -52,6 +53,7 @@ class Task:
     responses: xr.DataArray | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     labelled: bool = False
+    maps: bool = False
 
     def features(self, name: str) -> Array | xr.DataArray:
         """Values of one model, read now and not before, so that models need not fit into memory together.
@@ -62,7 +64,7 @@ class Task:
             If a value is missing or infinite.
         """
         x = _numbers(self.models[name], f"model {name!r}")
-        if self.labels is None:
+        if self.labels is None and not (self.maps and x.ndim > 2):
             x = x.reshape(len(x), -1)
         if not np.isfinite(x).all():
             raise ValueError(
@@ -279,6 +281,7 @@ def _numbers(array: Any, what: str) -> Array:
 def _checked(task: Task, estimator: Any) -> Task:
     last = last_step(estimator)[1]
     task.labelled = getattr(last, "takes_labels", False)
+    task.maps = getattr(last, "takes_maps", False)
     for name, x in task.models.items():
         if len(x) != len(task.truth):
             raise ValueError(
