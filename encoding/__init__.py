@@ -31,7 +31,7 @@ _HOMES = {
     "save": "persistence",
 }
 #: public modules, whose names are reached through them
-_MODULES = ("bases", "likeness", "readouts", "rsa")
+_MODULES = ("bases", "group", "likeness", "readouts", "rsa")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

@@ -9,6 +9,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from .plots_cortex import plot_cortex
+from .plots_likeness import plot_group, plot_layer_matrix, plot_order
 from .plots_maps import plot_map
 from .plots_matrices import plot_confusion, plot_rdms
 from .plots_style import (
@@ -31,7 +33,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_comparison", "plot_confusion", "plot_map", "plot_profile", "plot_rdms", "plot_timecourse"]
+__all__ = [
+    "plot_comparison",
+    "plot_confusion",
+    "plot_cortex",
+    "plot_group",
+    "plot_layer_matrix",
+    "plot_map",
+    "plot_order",
+    "plot_profile",
+    "plot_rdms",
+    "plot_timecourse",
+]
 
 #: at most so many units are drawn as dots
 DOTS = 300
