@@ -32,12 +32,16 @@ MOST_DRAWS = 1000
 
 @dataclass
 class FoldFit:
-    """What one fit on one fold left behind; ``nested`` is the score in the unit of the selection."""
+    """What one fit on one fold left behind.
+
+    ``nested`` is the score in the unit of the selection, ``compared`` what the scorer was given.
+    """
 
     score: Array
     nested: Array | None
     truth: Array
     prediction: Array
+    compared: tuple[Array, ...]
     seconds: float
     selected: dict[str, Any]
 
@@ -90,7 +94,7 @@ class CrossValidation:
 
     def fit(self, x: Features, truth: Array, k: int) -> FoldFit:
         """One fold."""
-        train, test = self.splits.folds[k]
+        fold = train, test = self.splits.folds[k]
         fitted = clone(self.estimator)
         started = time.perf_counter()
         with warnings.catch_warnings():
@@ -111,9 +115,12 @@ class CrossValidation:
         selected = _selected(fitted)
         nested = None
         if self.selector is not None and "best_score_" in selected:
-            nested = _score(self.selector, fitted, x[test], truth[test], prediction)
-        score = _score(self.scorer, fitted, x[test], truth[test], prediction)
-        return FoldFit(score, nested, truth[test], prediction, seconds, selected)
+            nested = score_units(
+                self.selector, *_compared(self.selector, fitted, x[test], prediction, truth, fold)
+            )
+        compared = _compared(self.scorer, fitted, x[test], prediction, truth, fold)
+        score = score_units(self.scorer, *compared)
+        return FoldFit(score, nested, truth[test], prediction, compared, seconds, selected)
 
     def _learnable(self, exchange: Exchange, labels: Array) -> Exchange:
         """Only those orders that leave two classes to learn in every fold, as the true one does."""
@@ -171,10 +178,18 @@ def mean_over_folds(scores: Sequence[Array]) -> Array:
     return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
 
 
-def _score(scorer: Scorer, fitted: Any, x: Features, truth: Array, prediction: Array) -> Array:
+def _compared(
+    scorer: Scorer, fitted: Any, x: Features, prediction: Array, truth: Array, fold: tuple[Array, Array]
+) -> tuple[Array, ...]:
+    """What a scorer compares in a fold: truth, what is predicted, and what is without features if it asks for that."""
+    train, test = fold
     if scorer.needs_decision:
-        truth, prediction = truth[:, None] == fitted.classes_, _decision(fitted, x)
-    return score_units(scorer, truth, prediction)
+        return truth[test, None] == fitted.classes_, _decision(fitted, x)
+    return (
+        (truth[test], prediction)
+        if scorer.null is None
+        else (truth[test], prediction, scorer.null(truth[train]))
+    )
 
 
 def _decision(fitted: Any, x: Features) -> Array:

@@ -54,7 +54,8 @@ def evaluate(
         What is predicted from: a labelled array, a plain array, or a dictionary of them, one a model.
         Encoders get it as rows × features, classifiers as it is (rows × neuroids [× time bins]), all in floats.
     Y
-        Responses (an encoder), or class labels (a classifier): the name of a coordinate of ``X``, or one label a row.
+        Responses (an encoder; NaN where missing, for estimators that handle it), or class labels (a classifier):
+        the name of a coordinate of ``X``, or one label a row.
         Responses to presentations are aligned with features by ``stimulus_id``; everything else must match row by
         row, which its labels (``stimulus_id``, ``run``, times, …) are checked for.
     by
@@ -62,8 +63,9 @@ def evaluate(
     cv, groups
         Passed to :func:`make_splits`; the default never separates repeats, runs, or neighbours in time at random.
     scoring
-        ``"pearsonr"`` (default for responses), ``"r2"``, ``"accuracy"`` (default for labels),
-        ``"balanced_accuracy"``, ``"roc_auc"`` (mean over classes of one against the rest), or
+        ``"pearsonr"`` (default for responses), ``"r2"``; for counts ``"pseudo_r2"`` (share of the Poisson deviance
+        of the training rows' mean rate that is explained) and ``"neg_mean_poisson_deviance"``; ``"accuracy"``
+        (default for labels), ``"balanced_accuracy"``, ``"roc_auc"`` (mean over classes of one against the rest); or
         ``function(truth, prediction)``.
     ceiling
         ``"auto"`` estimates it from repeats where there are any; a method of :func:`cerebridge.neuro.noise_ceiling`,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .engine import counts
 from .engine import scoring as engine
 
 Array = NDArray[Any]
@@ -19,26 +20,37 @@ Array = NDArray[Any]
 class Scorer:
     """A named score.
 
-    ``function(truth, prediction)`` gives one value a unit (truth: rows × units) or one value for class labels.
-    With ``needs_decision`` it gets two arrays rows × classes: whether a row is of a class, how much speaks for it.
-    ``chance(truth)`` is what guessing gives; ``ceiling`` says in which unit a noise ceiling bounds it, if one does.
+    ``function(truth, prediction)`` gives one value a unit (truth: rows × units) or one value for class labels, larger
+    where the prediction is better. With ``needs_decision`` it gets two arrays rows × classes: whether a row is of a
+    class, how much speaks for it. With ``null(training truth)``, one value a unit, it gets that as third argument: what
+    is predicted without features. ``chance(truth)`` is what guessing gives; ``ceiling`` says in which unit a noise
+    ceiling bounds it, if one does.
     """
 
     name: str
-    function: Callable[[Array, Array], Any]
+    function: Callable[..., Any]
     chance: Callable[[Array], float]
     ceiling: Literal["pearsonr", "r2"] | None = None
     labels: bool = False
     needs_decision: bool = False
+    null: Callable[[Array], Array] | None = None
 
 
 def _columns(
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> Callable[[Array, Array], Array]:
-    def scored(truth: Array, prediction: Array) -> Array:
-        return function(torch.as_tensor(truth), torch.as_tensor(prediction)).numpy()
+    function: Callable[..., torch.Tensor],
+) -> Callable[..., Array]:
+    def scored(*arrays: Array) -> Array:
+        return function(*map(torch.as_tensor, arrays)).numpy()
 
     return scored
+
+
+def _mean_rate(training: Array) -> Array:
+    """Mean count of each unit on the training rows where it has one."""
+    if not np.isnan(training).any():
+        return counts.mean_rate(torch.as_tensor(training)).numpy()
+    units = [torch.as_tensor(unit[~np.isnan(unit), None]) for unit in training.T]
+    return np.array([counts.mean_rate(unit).item() if len(unit) else np.nan for unit in units])
 
 
 def _accuracy(truth: Array, prediction: Array) -> float:
@@ -72,6 +84,12 @@ SCORERS = {
     for scorer in (
         Scorer("pearsonr", _columns(engine.pearsonr), lambda truth: 0.0, ceiling="pearsonr"),
         Scorer("r2", _columns(engine.r2), lambda truth: 0.0, ceiling="r2"),
+        Scorer("pseudo_r2", _columns(counts.pseudo_r2), lambda truth: 0.0, null=_mean_rate),
+        Scorer(
+            "neg_mean_poisson_deviance",
+            lambda truth, prediction: -_columns(counts.poisson_deviance)(truth, prediction),
+            lambda truth: float("nan"),
+        ),
         Scorer("accuracy", _accuracy, _most_frequent, labels=True),
         Scorer("balanced_accuracy", _balanced_accuracy, _one_class, labels=True),
         Scorer("roc_auc", _roc_auc, lambda truth: 0.5, labels=True, needs_decision=True),
@@ -79,7 +97,7 @@ SCORERS = {
 }
 
 
-def score_units(scorer: Scorer, truth: Array, prediction: Array) -> Array:
+def score_units(scorer: Scorer, truth: Array, prediction: Array, null: Array | None = None) -> Array:
     """Score each unit, or the class labels as a whole; a unit with missing responses on the rows where it has some.
 
     Examples
@@ -90,17 +108,19 @@ def score_units(scorer: Scorer, truth: Array, prediction: Array) -> Array:
     >>> score_units(SCORERS["r2"], truth, np.array([[1.0, 1.0], [2.0, 9.0], [3.0, 3.0]])).tolist()
     [1.0, 1.0]
     """
+    given = [truth, prediction, *([] if null is None else [null])]
     known = np.isfinite(truth) if truth.dtype.kind == "f" else np.ones(truth.shape, dtype=bool)
     if known.all():
-        return np.atleast_1d(np.asarray(scorer.function(truth, prediction), dtype=np.float64))
+        return np.atleast_1d(np.asarray(scorer.function(*given), dtype=np.float64))
     scores = np.full(truth.shape[1], np.nan)
     # units that miss the same rows are scored together
     patterns, of_unit = np.unique(known, axis=1, return_inverse=True)
     for pattern, rows in enumerate(patterns.T):
         units = np.flatnonzero(of_unit.ravel() == pattern)
         if rows.sum() > 1:
-            here = np.ix_(rows, units)
-            scores[units] = scorer.function(truth[here], prediction[here])
+            scores[units] = scorer.function(
+                *(a[units] if a.ndim == 1 else a[np.ix_(rows, units)] for a in given)
+            )
     return scores
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, RidgeClassifier
+from sklearn.metrics import balanced_accuracy_score, mean_poisson_deviance, roc_auc_score
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from cerebridge import encoding
+from cerebridge.encoding.scorers import SCORERS, score_units
 
 RNG = np.random.default_rng(0)
 LABELS = np.tile(list("abcd"), 20)
@@ -100,3 +102,40 @@ def test_a_classifier_that_only_names_classes_has_no_roc_auc():
         ValueError, match="Namer only names classes; scoring='roc_auc' needs decision_function"
     ):
         score(Namer(), LABELS, "roc_auc")
+
+
+def test_counts_are_scored_against_the_mean_rate_of_the_training_rows():
+    rates = np.exp(0.5 * VALUES[:, :2])
+    counts = np.random.default_rng(1).poisson(rates).astype(float)
+    model = MultiOutputRegressor(PoissonRegressor(alpha=0.1))
+    result = encoding.evaluate(model, VALUES, counts, scoring="pseudo_r2", cv=FOLD, permutations=19)
+    predicted = model.fit(VALUES[:60], counts[:60]).predict(VALUES[60:])
+    for unit in range(2):
+        null = np.full(20, counts[:60, unit].mean())
+        explained = 1 - mean_poisson_deviance(counts[60:, unit], predicted[:, unit]) / mean_poisson_deviance(
+            counts[60:, unit], null
+        )
+        assert result.score.values[0, 0, unit] == pytest.approx(explained)
+    assert (result.dataset["p"] <= 0.1).all()
+    assert result.dataset.attrs["chance"] == 0
+    plain = encoding.evaluate(
+        model, VALUES, counts, scoring="neg_mean_poisson_deviance", cv=FOLD, control=False
+    )
+    assert plain.score.values[0, 0, 0] == pytest.approx(
+        -mean_poisson_deviance(counts[60:, 0], predicted[:, 0])
+    )
+    with pytest.raises(ValueError, match="use counts, and an estimator that predicts rates"):
+        encoding.evaluate(LinearRegression(), VALUES, counts, scoring="pseudo_r2", cv=FOLD)
+
+
+def test_missing_counts_are_left_out_of_the_mean_rate_too():
+    counts = np.random.default_rng(1).poisson(2.0, (80, 2)).astype(float)
+    holes = counts.copy()
+    holes[::3, 1] = np.nan
+    training, null = SCORERS["pseudo_r2"].null, SCORERS["pseudo_r2"].null(holes[:60])
+    np.testing.assert_allclose(null, [training(counts[:60, :1])[0], np.nanmean(holes[:60, 1])])
+    rate = np.full((20, 2), 1.5)
+    scores = score_units(SCORERS["pseudo_r2"], holes[60:], rate, null)
+    rows = ~np.isnan(holes[60:, 1])
+    alone = score_units(SCORERS["pseudo_r2"], holes[60:, 1:][rows], rate[rows, 1:], null[1:])
+    np.testing.assert_allclose(scores[1:], alone)
