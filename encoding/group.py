@@ -171,9 +171,9 @@ def _common(people: Mapping[str, Result], labels: list[str]) -> tuple[Array, pd.
             raise ValueError(
                 f"{name!r} has other models than {first_name!r}; evaluate the same models in the same order for all."
             )
-        scores = result.unit_scores()
-        index = pd.MultiIndex.from_arrays([labels_of(scores, label) for label in labels], names=labels)
-        values = pd.DataFrame(scores.transpose("unit", "model").values, index=index)
+        by_unit = result.unit_scores()
+        index = pd.MultiIndex.from_arrays([labels_of(by_unit, label) for label in labels], names=labels)
+        values = pd.DataFrame(by_unit.transpose("unit", "model").values, index=index)
         tables[name] = values.groupby(level=labels, sort=False).mean()
     places = pd.concat([table.iloc[:, :0] for table in tables.values()])
     places = places[~places.index.duplicated()].index

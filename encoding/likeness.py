@@ -347,9 +347,9 @@ def _positions(result: Result, positions: Any, labels: NDArray[Any], areas: NDAr
     scores = result.score
     if positions not in areas:
         raise ValueError(f"there is no area {positions!r} to measure from; there are {areas.tolist()}.")
-    if missing := {"x", "y", "z"} - set(scores.coords):
+    if absent := sorted({"x", "y", "z"} - set(scores.coords)):
         raise ValueError(
-            f"the units have no {sorted(missing)[0]!r}, so distances are unknown; pass positions as numbers."
+            f"the units have no {absent[0]!r}, so distances are unknown; pass positions as numbers."
         )
     places = np.stack([scores[axis].values for axis in "xyz"], axis=1)
     centres = np.stack([places[labels == area].mean(0) for area in areas])

@@ -11,6 +11,7 @@ from .plots_style import ACCENT, GRID, INK, MUTED, WARM, panels, score_label, se
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 #: values are written into the fields of matrices of up to so many
@@ -56,7 +57,9 @@ def plot_layer_matrix(matrix: xr.DataArray) -> Figure:
         figure, (axis,) = panels(1, width=width, height=max(2.6, 0.34 * len(names) + 1.3))
         if over_time:
             edges = 1e3 * np.append(matrix["time_bin_start"].values, matrix["time_bin_end"].values[-1])
-            image = axis.pcolormesh(edges, np.arange(len(names) + 1) - 0.5, values, cmap=sequential())
+            image: ScalarMappable = axis.pcolormesh(
+                edges, np.arange(len(names) + 1) - 0.5, values, cmap=sequential()
+            )
             peaks = np.nanargmax(values, axis=1)
             axis.plot((edges[peaks] + edges[peaks + 1]) / 2, range(len(names)), "o-", color=WARM, ms=4, lw=1)
             axis.set_xlabel("time (ms)")
