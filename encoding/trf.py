@@ -12,7 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..neuro.progress import track
 from . import inputs, parameters
-from .containers import Labels, kind_of, to_tensor
+from .bands import find_bands, labels_of, names_of
+from .containers import Labels, to_tensor
+from .engine.bandsearch import draw_candidates
 from .engine.lagged import Edges, Lagged, convolve, window
 from .engine.temporal import Penalty, Recording, choose_penalty, differences, patterns, scores
 from .linear import Encoder
@@ -49,10 +51,9 @@ class TRF(Encoder):
     order
         Of Tikhonov's differences: 1 (neighbouring lags alike) or 2 (straight lines).
     bands
-        Of ``"banded"``: one label a feature, or the name of a coordinate of ``X``.
+        Of ``"banded"``: as for :class:`BandedRidgeCV`.
     n_candidates
-        Of ``"banded"``: divisions of the penalty among bands that are tried, the first of them even, all others random
-        (Dirichlet).
+        Of ``"banded"``: how many weights of the bands are tried with every strength, as for :class:`BandedRidgeCV`.
     cv
         ``None``: leave one trial or run out (of more than 20: ten parts of whole trials; of one: five contiguous
         pieces, each delayed by itself). Else a number of such parts, a scikit-learn splitter, or pairs of training
@@ -82,8 +83,8 @@ class TRF(Encoder):
     best_score_, cv_scores_
         Cross-validated score of the choice ``(targets,)``, and of every strength ``(alphas, targets)`` (of its best
         candidate). The score was used to choose: it is no estimate of performance. Absent for a single number.
-    band_alpha_
-        Of ``"banded"``: strength for each band, ``(bands, targets)``; infinite where a band was left out.
+    band_alphas_
+        Of ``"banded"``: strength for each band, ``(bands, targets)``; infinite for a band that is off.
     patterns_
         Of ``"backward"``: forward patterns (Haufe et al.), of the shape of ``coef_``. They, not the weights, say
         where and when a feature shows in the recording.
@@ -121,7 +122,7 @@ class TRF(Encoder):
         per_second: bool = False,
         fit_intercept: bool = True,
         device: str | torch.device = "auto",
-        random_state: int | None = 0,
+        random_state: int = 0,
         progress: bool | None = False,
     ) -> None:
         self.tmin = tmin
@@ -296,31 +297,13 @@ class TRF(Encoder):
             along = differences(length, self.order)
         scales = torch.ones(1, n_features, dtype=torch.float64)
         if self.penalty == "banded":
-            names, codes = self._band_codes(X, n_features)
+            bands = find_bands(self.bands, X, n_features)
             count = parameters.whole_number(self.n_candidates, "n_candidates")
-            random = np.random.default_rng(self.random_state).dirichlet(np.ones(len(names)), count)
-            random[0] = 1 / len(names)
-            scales = torch.from_numpy(np.sqrt(len(names) * random[:, codes]))
+            shares = draw_candidates(
+                count, len(bands), parameters.whole_number(self.random_state, "random_state", 0)
+            )
+            scales = shares.sqrt()[:, torch.from_numpy(labels_of(bands))]
         return Penalty(along.to(device), alphas.to(device), scales.to(device))
-
-    def _band_codes(self, X: Any, n_features: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        """Names of the bands, and the band of each feature."""
-        labels = self.bands
-        if labels is None:
-            raise ValueError(
-                "penalty='banded' needs bands: one label a feature, or the name of a coordinate."
-            )
-        if isinstance(labels, str):
-            if kind_of(X) != "xarray" or labels not in X.coords or X.coords[labels].dims != X.dims[1:]:
-                raise ValueError(f"there is no coordinate bands={labels!r} along the features of X.")
-            labels = X.coords[labels].values
-        labels = np.asarray(labels)
-        if labels.shape != (n_features,):
-            raise ValueError(
-                f"bands have shape {labels.shape} for {n_features} features; give one label each."
-            )
-        names, codes = np.unique(labels, return_inverse=True)
-        return names, codes
 
     def _keep_fit(
         self,
@@ -352,11 +335,11 @@ class TRF(Encoder):
             every = scored.reshape(len(scored), -1, len(penalty.alphas)).amax(1).T
             attributes |= {"best_score_": (best, ("target",)), "cv_scores_": (every, ("alpha", "target"))}
         if self.penalty == "banded":
-            names, codes = self._band_codes(X, len(weights) // length)
-            first = torch.from_numpy(np.unique(codes, return_index=True)[1])
-            share = penalty.scales[chosen // len(penalty.alphas)][:, first].square()
-            attributes["band_alpha_"] = ((alphas[:, None] / share).T, ("band", "target"))
-            labels["band"] = ("band", names)
+            bands = find_bands(self.bands, X, len(weights) // length)
+            first = [int(columns[0]) for columns in bands.values()]
+            shares = penalty.scales[chosen // len(penalty.alphas)][:, first].square()
+            attributes["band_alphas_"] = ((alphas[:, None] / shares).T, ("band", "target"))
+            labels["band"] = ("band", names_of(bands))
         dtype = torch.promote_types(to_tensor(X).dtype, to_tensor(y).dtype)
         self._keep(
             X, y, {name: (values.to(dtype), axes) for name, (values, axes) in attributes.items()}, labels
