@@ -43,6 +43,7 @@ STYLE: Any = {
 SCORES = {
     "pearsonr": "correlation with held-out responses",
     "r2": "explained variance of held-out responses",
+    "pseudo_r2": "pseudo-R² of held-out counts",
     "accuracy": "accuracy on held-out rows",
     "balanced_accuracy": "balanced accuracy on held-out rows",
     "roc_auc": "area under the ROC curve",

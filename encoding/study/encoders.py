@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ...neuro.assembly import concat
+from ..delays import Delays
 from ..evaluation import evaluate
-from ..ridge import RidgeCV
 from ..significance import false_discovery_rate
+from .estimators import RIDGE, build_encoder
 from .features import of_layer
 from .graph import Inputs
 from .threads import threads_for
@@ -26,20 +28,18 @@ def evaluate_seed(device: str, settings: Mapping[str, Any], inputs: Inputs, fold
     Parameters
     ----------
     device
-        Where ridges are fitted.
+        Where encoders are fitted.
     settings
-        The analysis' options, ``models`` (name, input and layer of each), ``seed``, and ``control``: whether chance is
-        measured too.
+        The analysis' options, ``models`` (name, input and layer of each), ``encoder``, ``seed``, and ``control``:
+        whether chance is measured too.
     inputs
         ``"recording"`` and the features of the models.
     """
-    features = {
-        model["name"]: of_layer(inputs[model["input"]], model["layer"]) for model in settings["models"]
-    }
+    features = _features(settings, inputs)
     ceiling = None if settings["ceiling"] == "none" else settings["ceiling"]
     with threads_for(max(array.size for array in features.values())):
         result = evaluate(
-            _ridge(settings, device),
+            build_encoder(settings.get("encoder", RIDGE), settings, device),
             features,
             inputs["recording"],
             cv=settings["cv"],
@@ -63,26 +63,50 @@ def estimate_fit(device: str, settings: Mapping[str, Any], inputs: Inputs) -> di
     n_folds = settings["cv"] if isinstance(settings["cv"], int) else 5
     fits = n_folds * (1 + max(settings["permutations"], int(settings["control"])))
     targets = recording.size // len(recording)
+    encoder = build_encoder(settings.get("encoder", RIDGE), settings, device)
+    if not hasattr(encoder, "plan"):
+        return {}
     memory = seconds = 0.0
-    for model in settings["models"]:
-        width = (
-            int((inputs[model["input"]].coords["layer"].values == model["layer"]).sum())
-            if model["layer"]
-            else None
-        )
-        width = width or inputs[model["input"]].shape[1]
-        plan = _ridge(settings, device).plan(
-            (rows - rows // n_folds, width), (rows - rows // n_folds, targets)
-        )
+    for features in _features(settings, inputs).values():
+        kept = rows - rows // n_folds
+        plan = encoder.plan((kept, features.shape[1]), (kept, targets))
         memory = max(memory, float(plan.bytes))
         seconds += fits * float(plan.seconds or 0.0)
     return {"memory": memory, "seconds": seconds}
 
 
-def _ridge(settings: Mapping[str, Any], device: str) -> RidgeCV:
-    """Penalties are chosen by the score that is reported."""
-    options = {"alphas": settings["alphas"]} if "alphas" in settings else {}
-    return RidgeCV(scoring=settings["scoring"], device=device, **options)
+def _features(settings: Mapping[str, Any], inputs: Inputs) -> dict[str, xr.DataArray]:
+    """What each model predicts from; jointly, all of them as bands of one."""
+    parts = {model["name"]: of_layer(inputs[model["input"]], model["layer"]) for model in settings["models"]}
+    if delays := settings.get("encoder", RIDGE).get("delays"):
+        # nothing is learned, and every run is delayed by itself, so that this may come before the split
+        parts = {name: Delays(delays).fit_transform(part) for name, part in parts.items()}
+    if not settings.get("joint", False):
+        return parts
+    bands = [
+        part.assign_coords(band=("neuroid", [name] * part.sizes["neuroid"])) for name, part in parts.items()
+    ]
+    for name, part in zip(parts, bands, strict=True):
+        part.coords["neuroid_id"] = ("neuroid", [f"{name}/{key}" for key in part.coords["neuroid_id"].values])
+    return {"joint": concat(bands, "neuroid")}
+
+
+def join_encoders(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.Dataset:
+    """Models of several encoders side by side, named after both."""
+    parts = [inputs[encoder] for encoder in settings["encoders"]]
+    common = [name for name in parts[0].data_vars if all(name in part for part in parts)]
+    named = [
+        part[common].assign_coords(model=[f"{model} ({encoder})" for model in part["model"].values])
+        for encoder, part in zip(settings["encoders"], parts, strict=True)
+    ]
+    joined = parts[0][[name for name in common if "model" not in parts[0][name].dims]]
+    joined = joined.assign_coords(model=np.concatenate([part["model"].values for part in named]))
+    for name in (name for name in common if "model" in parts[0][name].dims):
+        joined[name] = (parts[0][name].dims, np.concatenate([part[name].values for part in named]))
+    joined.attrs = dict(parts[0].attrs)
+    audits = {encoder: part.attrs["audit"] for encoder, part in zip(settings["encoders"], parts, strict=True)}
+    joined.attrs["audit"] = {**parts[0].attrs["audit"], "encoders": audits}
+    return joined
 
 
 def join_seeds(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.Dataset:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from ... import models
+from ... import encoding, models
 from ...models.stimuli import StimulusSet
 from ...neuro.assembly import assemble
+from .continuous import read_continuous
+from .files import load_values
 from .graph import Inputs, Step
-from .recordings import load_values, presentations_of
+from .recordings import presentations_of
 
 
 def network_step(
@@ -78,6 +81,30 @@ def array_step(
         work=partial(_read_features, path, stimuli),
         settings={"key": entry.get("key"), "stimuli": stimuli.hash},
         files=(path,),
+        form="array",
+    )
+
+
+def timecourse_step(name: str, entry: Mapping[str, Any], path: Path) -> Step:
+    """The step that reads features over time from a file."""
+    return Step(
+        title=f"{name} over time",
+        kind="timecourse",
+        work=lambda settings, inputs, folder: read_continuous(path, settings, "features", "a.u."),
+        settings={key: value for key, value in entry.items() if key not in ("kind", "path")},
+        files=(path,),
+        form="array",
+    )
+
+
+def labels_step(name: str, entry: Mapping[str, Any], recording: Step) -> Step:
+    """The step that makes indicators of the values of a label of a recording."""
+    return Step(
+        title=f"{name} of {recording.title}",
+        kind="labels",
+        work=_indicators,
+        settings={key: entry.get(key) for key in ("label", "omit", "hrf")},
+        inputs={"recording": recording},
         form="array",
     )
 
@@ -152,3 +179,27 @@ def _read_features(
         units="a.u.",
         provenance=f"read from {path.name}",
     )
+
+
+def _indicators(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.DataArray:
+    recording = inputs["recording"]
+    label, rows = settings["label"], recording.dims[0]
+    if label not in recording.coords or recording.coords[label].dims != (rows,):
+        raise ValueError(f"the recording has no label {label!r} along {rows!r} to make indicators of.")
+    values = recording.coords[label].values
+    known = [
+        value for value in pd.unique(values[~pd.isna(values)]) if str(value) not in (settings["omit"] or [])
+    ]
+    known = sorted((value for value in known if value != ""), key=str)
+    indicators = (values[:, None] == np.array(known, dtype=values.dtype)).astype(np.float64)
+    labels = {name: coord.values for name, coord in recording.coords.items() if coord.dims == (rows,)}
+    array = assemble(
+        indicators,
+        **{str(rows): labels},
+        neuroid={"neuroid_id": [str(value) for value in known]},
+        modality="features",
+        units="a.u.",
+        sfreq=recording.attrs.get("sfreq"),
+        provenance=f"indicators of {label}",
+    )
+    return array if settings["hrf"] is None else encoding.convolve_hrf(array, hrf=settings["hrf"])

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .estimators import encoder_problems
 from .validation import StudyError, allowed, filled, first_problem
 
 #: keys of entries that name files, and those of them that may be patterns
 PATH_KEYS = ("path", "weights", "bold", "events", "confounds", "mask", "atlas")
 PATTERN_KEYS = ("bold", "events", "confounds")
+#: feature spaces with one row a stimulus; others follow the time of a recording
+OF_STIMULI = ("pixels", "array")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -155,6 +158,8 @@ def _problems(study: Study) -> Iterator[str]:
             owners[name] = section
     for name, entry in table["recordings"].items():
         yield from _recording_problems(table, name, entry)
+    for name, entry in table["encoders"].items():
+        yield from encoder_problems(f"encoders.{name}", entry)
     seen: set[str] = set()
     for entry in table["analyses"]:
         if entry["name"] in seen:
@@ -182,10 +187,14 @@ def _analysis_problems(table: Mapping[str, Any], entry: Mapping[str, Any]) -> It
     for number, name in enumerate(entry["recordings"]):
         if name not in table["recordings"]:
             yield f"{where}.recordings[{number}] is {name!r}{allowed(name, table['recordings'])}"
+    for number, name in enumerate(entry.get("encoders", [])):
+        if name not in (*table["encoders"], "ridge"):
+            yield f"{where}.encoders[{number}] is {name!r}{allowed(name, ['ridge', *table['encoders']])}"
     for number, reference in enumerate(entry.get("models", [])):
         sections = ("networks", "features", "recordings")
         yield from _model_problems(table, f"{where}.models[{number}]", reference, sections)
-        if reference.partition("/")[0] in table["networks"] or reference in table["features"]:
+        kind = table["features"].get(reference, {}).get("kind")
+        if reference.partition("/")[0] in table["networks"] or kind in OF_STIMULI:
             for name in entry["recordings"]:
                 if "stimuli" not in table["recordings"].get(name, {"stimuli": ""}):
                     yield (

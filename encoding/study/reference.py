@@ -8,7 +8,7 @@ from typing import Any
 
 from .validation import resolved, schema
 
-SECTIONS = ("stimuli", "recordings", "networks", "features", "analyses")
+SECTIONS = ("stimuli", "recordings", "networks", "features", "encoders", "analyses")
 _TYPES = {
     "string": "text",
     "integer": "whole number",

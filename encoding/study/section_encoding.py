@@ -14,6 +14,9 @@ from ..plots_style import short_names
 from ..results import Result
 from .report_parts import Entry, Headline, Number, Picture, Section, Table, anchor, sentence
 
+#: how scores are called in sentences
+SYMBOLS = {"pearsonr": "r", "r2": "r²", "pseudo_r2": "pseudo-r²"}
+
 
 def encoding_section(entry: Entry, recording: str, group: str, result: Result) -> Section:
     """Write the section of one recording's encoding models."""
@@ -21,9 +24,9 @@ def encoding_section(entry: Entry, recording: str, group: str, result: Result) -
     result, when = _at_best_time(all_times)
     table = result.summary(by)
     table = table.iloc[np.argsort(pd.factorize(table[by])[0], kind="stable")]
-    scoring = "r" if result.dataset.attrs["scoring"] == "pearsonr" else "r²"
+    scoring = SYMBOLS[str(result.dataset.attrs["scoring"])]
     names = dict(zip(table["model"], short_names(list(table["model"])), strict=True))
-    out = Section(anchor(group), f"{entry['name']}: {recording}", _about(all_times))
+    out = Section(anchor(group), f"{entry['name']}: {recording}", _about(entry, all_times))
     if when:
         out.meaning.append(
             f"The course over time shows all scores; all else is {when}, where they are highest. Chosen by the scores "
@@ -59,13 +62,19 @@ def encoding_section(entry: Entry, recording: str, group: str, result: Result) -
     return out
 
 
-def _about(result: Result) -> str:
+def _about(entry: Entry, result: Result) -> str:
     sizes, audit = result.dataset.sizes, result.audit
     seeds = audit.get("seeds", [])
     repeated = f", repeated with {len(seeds)} seeds" if len(seeds) > 1 else ""
+    encoders = entry.get("encoders", ["ridge"])
+    who = "Ridge regression" if encoders == ["ridge"] else f"Each encoder ({', '.join(encoders)})"
+    n_models = sizes["model"] // len(encoders)
+    bands = (
+        f"{len(entry['models'])} groups of features jointly" if entry.get("joint") else f"{n_models} models"
+    )
     return (
-        f"Ridge regression predicted {sizes['unit']} units from {sizes['model']} models; {audit['split']}{repeated}. "
-        "Penalties were chosen for every unit within the training rows."
+        f"{who} predicted {sizes['unit']} units from {bands}; {audit['split']}{repeated}. "
+        "What an encoder chooses itself was chosen within the training rows."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...models.devices import resolve_device
 from ...models.stimuli import StimulusSet
-from .features import array_step, network_step, of_layer, pixels_step
+from .features import array_step, labels_step, network_step, of_layer, pixels_step, timecourse_step
 from .format import PATH_KEYS, PATTERN_KEYS, Model, Study
 from .graph import Inputs, Step
 from .recordings import Source, read_recording
@@ -83,6 +83,11 @@ class Workflow:
         """The step that gives what a model predicts with, for the stimuli of a recording."""
         if model.section == "recordings":
             return self.recording(model.entry)
+        entry = self.study.entry(model.section, model.entry)
+        if entry.get("kind") == "timecourse":
+            return timecourse_step(model.entry, entry, self.study.files(entry["path"])[0])
+        if entry.get("kind") == "labels":
+            return labels_step(model.entry, entry, self.recording(recording))
         return self._features(model, str(self.study.entry("recordings", recording)["stimuli"]))
 
     def _features(self, model: Model, shown: str) -> Step:
@@ -152,25 +157,37 @@ def _with_models(
 
 
 def _encoding(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> Step:
-    from .encoders import estimate_fit, evaluate_seed, join_seeds
+    from .encoders import estimate_fit, evaluate_seed, join_encoders, join_seeds
+    from .estimators import RIDGE
 
     named, inputs = _with_models(workflow, entry, recording)
     options = _options(entry, workflow)
     seeds = options.pop("seeds", [options["seed"]])
+    encoders = options.pop("encoders", ["ridge"])
     title = f"{entry['name']} of {recording}"
-    steps = {
-        # permutations of the first seed's shuffle control would cost as much as its fit for every seed
-        f"seed {seed}": Step(
-            title=f"{title}, seed {seed}",
-            kind="encoding",
-            work=partial(evaluate_seed, workflow.device),
-            settings={**options, "models": named, "seed": seed, "control": seed == seeds[0]},
-            inputs=inputs,
-            estimate=partial(estimate_fit, workflow.device),
-        )
-        for seed in seeds
-    }
-    return Step(title, "encodings", join_seeds, {"seeds": seeds}, steps)
+    joined = {}
+    for encoder in encoders:
+        by = f" by {encoder}" if len(encoders) > 1 else ""
+        settings = options | {
+            "encoder": workflow.study.table["encoders"].get(encoder, RIDGE),
+            "models": named,
+        }
+        steps = {
+            # permutations of the first seed's shuffle control would cost as much as its fit for every seed
+            f"seed {seed}": Step(
+                title=f"{title}{by}, seed {seed}",
+                kind="encoding",
+                work=partial(evaluate_seed, workflow.device),
+                settings={**settings, "seed": seed, "control": seed == seeds[0]},
+                inputs=inputs,
+                estimate=partial(estimate_fit, workflow.device),
+            )
+            for seed in seeds
+        }
+        joined[encoder] = Step(f"{title}{by}", "encodings", join_seeds, {"seeds": seeds}, steps)
+    if len(encoders) == 1:
+        return joined[encoders[0]]
+    return Step(title, "encoders", join_encoders, {"encoders": encoders}, joined)
 
 
 def _similarity(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> Step:

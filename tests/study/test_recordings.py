@@ -8,7 +8,8 @@ import pytest
 from scipy.io import savemat
 
 from cerebridge import models, neuro
-from cerebridge.encoding.study.recordings import Source, load_values, read_recording
+from cerebridge.encoding.study.files import load_values
+from cerebridge.encoding.study.recordings import Source, read_recording
 
 ARRAY = {
     "reader": "array",
