@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import softplus
 
 Link = Literal["log", "softplus"]
-PseudoR2 = Literal["deviance", "mcfadden"]
+PseudoR2 = Literal["pseudo_r2", "mcfadden"]
 
 #: expected counts over all samples of a target that has none, so that its rate and likelihood stay finite
 HALF = 0.5
@@ -238,7 +238,7 @@ def pseudo_r2(
     truth: torch.Tensor,
     prediction: torch.Tensor,
     null: torch.Tensor | None = None,
-    kind: PseudoR2 = "deviance",
+    kind: PseudoR2 = "pseudo_r2",
 ) -> torch.Tensor:
     """Share of the Poisson deviance of each column that predicted rates explain.
 
@@ -249,7 +249,7 @@ def pseudo_r2(
     null
         Rates of the model that it is compared with, ``(columns,)``; default: mean counts of the truth.
     kind
-        ``"deviance"``: ``1 - deviance / deviance of the null``. ``"mcfadden"``: the same of log-likelihoods.
+        ``"pseudo_r2"``: ``1 - deviance / deviance of the null``. ``"mcfadden"``: the same of log-likelihoods.
 
     Returns
     -------
@@ -298,7 +298,7 @@ def explained(
     """
     if kind not in get_args(PseudoR2):
         raise ValueError(f"scoring={kind!r} is unknown; use {' or '.join(map(repr, get_args(PseudoR2)))}.")
-    best = saturated if kind == "deviance" else torch.zeros_like(saturated)
+    best = saturated if kind == "pseudo_r2" else torch.zeros_like(saturated)
     return 1 - (best - model) / (best - null)
 
 

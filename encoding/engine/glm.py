@@ -167,7 +167,7 @@ def fit_glm(
     >>> from cerebridge.encoding.engine.counts import Poisson
     >>> from cerebridge.encoding.engine.glm import Settings, fit_glm
     >>> X = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    >>> settings = Settings(Poisson(), 0.0, "deviance", 1e-6, 100)
+    >>> settings = Settings(Poisson(), 0.0, "pseudo_r2", 1e-6, 100)
     >>> fitted = fit_glm(X, torch.tensor([[1.0], [2.0]]), [], torch.tensor([1e-9]), settings)
     >>> fitted.coef.exp().round(decimals=4).tolist()
     [[2.0]]
