@@ -101,8 +101,13 @@ def cross_validate(
         block = slice(start, start + at_once)
         columns = Y[:, block].to(X.device, X.dtype)
         scales = binary_scale(columns, 0)
+        factor = scale / scales
         part = ridge.fit(columns if bool((scales == 1).all()) else columns * scales)
-        part = part._replace(coef=part.coef * (scale / scales[:, None]), intercept=part.intercept / scales)
+        part = part._replace(intercept=part.intercept / scales)
+        if not bool((factor == 1).all()):
+            part.coef.mul_(factor[:, None])
+        if at_once >= Y.shape[1] and Y.device == X.device:
+            return NAMES[type(ridge)], part
         if results is None:
             results = Fitted(*(x.new_empty(Y.shape[1], *x.shape[1:], device=Y.device) for x in part))
         for whole, piece in zip(results, part, strict=True):

@@ -16,6 +16,9 @@ EIGH = 10
 SVD = 20
 #: targets at a time beyond which matrix products get no faster on a CPU, and leave its caches
 WORTHWHILE = 2048
+#: the dual way leaves folds out anew for every block of targets, which takes no time beside so many times as many
+#: targets as a held-out set has samples
+LEFT_OUT = 50
 #: numbers in a block of features that is centred and converted at once for a kernel
 FEATURE_BLOCK = 2**21
 #: bytes for blocks of targets on a CPU where the caller set no limit
@@ -165,7 +168,7 @@ def make_plan(
         )
     most = problem.targets if device.type != "cpu" else WORTHWHILE
     if path == "dual":  # what leaves a fold out is computed anew for every block of targets
-        most = max(most, 8 * problem.held_out)
+        most = max(most, LEFT_OUT * problem.held_out)
     at_once = max(1, min(problem.targets, available // each, most))
     seconds = None if operations_per_second is None else costs[path] / operations_per_second
     return Plan(problem, path, reason, costs[path], fixed + at_once * each, at_once, seconds)
