@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from ..neuro.assembly import quoted
 from .audit import audit_splits, fingerprint, provenance
-from .crossvalidation import CrossValidation, FoldFit, ModelRun, mean_over_folds
+from .crossvalidation import CrossValidation, ModelRun
 from .exchange import Exchange, find_exchange
 from .normalisation import attach_ceiling, find_ceiling
 from .results import Result, median_or_nan
 from .scorers import SCORERS, Scorer, find_scorer
 from .selection import find_selector, selection_audit
-from .significance import check_permutations, p_values
+from .significance import check_count
 from .splits import Splits, make_splits
+from .tabulation import attach_intervals, attach_p, missing_scores, tabulate
 from .tasks import Task, prepare_task
 
 Array = NDArray[Any]
@@ -38,6 +39,7 @@ def evaluate(
     ceiling: str | xr.DataArray | Array | None = "auto",
     repeats: Literal["average", "keep"] = "average",
     permutations: int = 0,
+    bootstrap: int = 0,
     exchange: str | None = None,
     control: bool = True,
     random_state: int | None = 0,
@@ -75,6 +77,10 @@ def evaluate(
     permutations
         Number of times that the truth is exchanged between rows and everything is fitted and scored again; gives
         ``p``, ``p_fdr`` and ``p_max``. Estimators that fit every target alone (``RidgeCV``) fit many at once.
+    bootstrap
+        Number of times that the held-out rows are drawn again with replacement, without fitting anything again; gives
+        ``score_low`` and ``score_high``, the limits of a 95 % interval (1000 draws are usual). What belongs together
+        is drawn together: repeats, blocks, or stretches of a recording as long as it depends on its past.
     exchange
         Coordinate whose equal values move together (volumes of one block). By default what the recording says: see
         :func:`find_exchange`; the audit tells what it was.
@@ -110,7 +116,8 @@ def evaluate(
     ['alpha', 'ceiling', 'fit_seconds']
     """
     started = time.time()
-    check_permutations(permutations)
+    check_count(permutations, "permutations")
+    check_count(bootstrap, "bootstrap")
     task = prepare_task(estimator, X, Y, repeats, by)
     scorer = find_scorer(scoring, task.labels is not None)
     n_units = len(task.units["neuroid_id"][1])
@@ -129,14 +136,18 @@ def evaluate(
         fits = crossvalidation.fits(x, task.truth, name)
         null = crossvalidation.null(x, task.truth, order, n_null, random_state, name) if order else None
         runs[name] = ModelRun(fits, null, fingerprint(np.asarray(x)), str(x.dtype))
-    dataset = _dataset(task, runs, scorer)
-    notes |= _missing_scores(dataset, scorer)
+    dataset = tabulate(task, runs, scorer)
+    notes |= missing_scores(dataset, scorer)
     if bound is not None:
         attach_ceiling(dataset, bound)
+    if bootstrap:
+        notes["bootstrap"] = attach_intervals(
+            dataset, runs, task, crossvalidation, exchange, bootstrap, random_state
+        )
     if order:
         notes["shuffle_control"] = {name: median_or_nan(run.null) for name, run in runs.items()}
     if permutations:
-        _attach_p(dataset, runs)
+        attach_p(dataset, runs)
     dataset.attrs.update(
         scoring=scorer.name,
         chance=scorer.chance(task.truth),
@@ -193,67 +204,3 @@ def _exchange(
         return 0, None
     notes["exchange"] = found.description
     return n, found
-
-
-def _missing_scores(dataset: xr.Dataset, scorer: Scorer) -> dict[str, int]:
-    """Refuse scores that are all missing, and say once which are."""
-    missing = np.isnan(dataset["score"].values)
-    if missing.all():
-        raise ValueError(
-            f"no unit has a score, because {scorer.name} is undefined in every fold, as where the truth of the test "
-            "rows does not vary; use fewer or other folds."
-        )
-    units = np.flatnonzero(missing.any(axis=(0, 1)))
-    if not units.size:
-        return {}
-    first = quoted(dataset["neuroid_id"].values[units[0]])
-    warnings.warn(
-        f"{units.size} of {missing.shape[-1]} units (first {first}) do not vary in the test rows of some folds, so "
-        f"their {scorer.name} is missing there (NaN); all other scores stand.",
-        stacklevel=3,
-    )
-    return {"units_without_score_in_some_folds": int(units.size)}
-
-
-def _dataset(task: Task, runs: dict[str, ModelRun], scorer: Scorer) -> xr.Dataset:
-    fits = [run.fits for run in runs.values()]
-    score = np.array([[fit.score for fit in folds] for folds in fits])
-    dims = ("model", "split", "unit")
-    n_units = len(task.units["neuroid_id"][1])
-    if score.shape[-1] != n_units:
-        raise ValueError(
-            f"scoring={scorer.name!r} gave {score.shape[-1]} values for {n_units} units; it must give one a unit."
-        )
-    coords = {"model": list(runs), "split": np.arange(score.shape[1]), **task.units}
-    variables: dict[str, Any] = {
-        "score": (dims, score),
-        "fit_seconds": (dims[:2], [[fit.seconds for fit in folds] for folds in fits]),
-    }
-    alphas = [[np.atleast_1d(fit.selected.get("alpha_", np.nan)) for fit in folds] for folds in fits]
-    if all(alpha.size in (1, n_units) and np.isfinite(alpha).all() for folds in alphas for alpha in folds):
-        variables["alpha"] = (dims, [[np.broadcast_to(a, n_units) for a in folds] for folds in alphas])
-    if task.labels is not None:
-        classes = np.unique(task.labels)
-        coords |= {"true": classes, "predicted": classes}
-        variables["confusion"] = (
-            ("model", "true", "predicted"),
-            [_confusion(folds, classes) for folds in fits],
-        )
-    return xr.Dataset(variables, coords)
-
-
-def _confusion(folds: list[FoldFit], classes: Array) -> Array:
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for fit in folds:
-        np.add.at(counts, (np.searchsorted(classes, fit.truth), np.searchsorted(classes, fit.prediction)), 1)
-    return counts
-
-
-def _attach_p(dataset: xr.Dataset, runs: dict[str, ModelRun]) -> None:
-    values = [
-        p_values(mean_over_folds([fit.score for fit in run.fits]), run.null)
-        for run in runs.values()
-        if run.null is not None
-    ]
-    for key in values[0]:
-        dataset[key] = (("model", "unit"), np.array([of_model[key] for of_model in values]))

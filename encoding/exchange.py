@@ -100,6 +100,39 @@ def find_exchange(
     return Exchange(partial(_swapped, n, moving), f"{sum(map(len, moving))} {what} change places{inside}")
 
 
+def find_blocks(
+    rows: xr.DataArray,
+    exchange: str | None = None,
+    *,
+    labels: NDArray[np.generic] | None = None,
+    groups: NDArray[np.generic] | None = None,
+) -> tuple[Codes, str]:
+    """Rows that belong together when rows are drawn again: one code a row, and what they are in words.
+
+    Parameters
+    ----------
+    rows, exchange, labels, groups
+        As for :func:`find_exchange`.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> from cerebridge.encoding.exchange import find_blocks
+    >>> brain = neuro.simulate(n_stimuli=3, n_units=2, n_repeats=2, random_state=0)
+    >>> codes, what = find_blocks(brain, groups=brain.stimulus_id.values)
+    >>> codes.max() + 1, what
+    (3, 'groups of rows')
+    """
+    blocks, what = _named_blocks(rows, exchange)
+    if blocks is None and groups is not None and rows.dims[0] != "time_bin":
+        kept = _codes(groups)
+        if np.bincount(kept).max() > 1 and (labels is None or _constant(labels, kept)):
+            return kept, "groups of rows"
+    if blocks is None:
+        blocks = np.arange(rows.sizes[rows.dims[0]])
+    return blocks, what
+
+
 def _relabelled(groups: Codes, rng: np.random.Generator) -> Indices:
     """Each group takes the label of another; any row of a group stands for it."""
     first = np.unique(groups, return_index=True)[1]

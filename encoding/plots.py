@@ -63,8 +63,9 @@ def plot_profile(result: Result, by: str = "region") -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Points are medians over units with a 95 % bootstrap interval, faint dots are units. Layers of one network
-        are joined by a line. The grey band holds the middle half of the units' ceilings, its line their median.
+        Points are medians over units with a 95 % bootstrap interval, faint dots are units, with their own intervals
+        where these were estimated. Layers of one network are joined by a line. The grey band holds the middle half
+        of the units' ceilings, its line their median.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def plot_profile(result: Result, by: str = "region") -> Figure:
         for axis, label in zip(axes, pd.unique(labels), strict=True):
             units = np.flatnonzero(labels == label)
             rows = table[table[by] == label].set_index("model").loc[models]
-            _dots(axis, result.unit_scores().values[:, units])
+            _dots(axis, result.unit_scores().values[:, units], limits=_limits(result, units))
             _reference_lines(axis, result, units)
             _medians(axis, models, rows)
             axis.set_title(
@@ -116,7 +117,7 @@ def plot_comparison(result: Result, by: str = "region") -> Figure:
     -------
     matplotlib.figure.Figure
         Bars are means over units and splits, with a 95 % bootstrap interval over units where there are several,
-        else over splits.
+        else over held-out rows if they were drawn again, else over splits.
     """
     models = [str(name) for name in result.dataset["model"].values]
     labels = _labels(result, by)
@@ -130,7 +131,7 @@ def plot_comparison(result: Result, by: str = "region") -> Figure:
         )
         for axis, label in zip(axes, pd.unique(labels), strict=True):
             units = np.flatnonzero(labels == label)
-            _bars(axis, result.score.values[:, :, units])
+            _bars(axis, result.score.values[:, :, units], _limits(result, units))
             _reference_lines(axis, result, units)
             _model_ticks(axis, models)
             if by in result.score.coords:
@@ -202,7 +203,14 @@ def _labels(result: Result, by: str) -> NDArray[Any]:
     return np.full(result.score.sizes["unit"], "all")
 
 
-def _dots(axis: Axes, scores: NDArray[Any], above: bool = False) -> None:
+def _limits(result: Result, units: NDArray[Any]) -> NDArray[Any] | None:
+    """Intervals of units, ends × models × units, where they were estimated."""
+    if "score_low" not in result.dataset:
+        return None
+    return np.stack([result.dataset[name].values[:, units] for name in ("score_low", "score_high")])
+
+
+def _dots(axis: Axes, scores: NDArray[Any], above: bool = False, limits: NDArray[Any] | None = None) -> None:
     """Units as faint dots beside each model's place, the same sideways shift for a unit everywhere."""
     rng = np.random.default_rng(0)
     units = np.arange(scores.shape[1])
@@ -213,17 +221,22 @@ def _dots(axis: Axes, scores: NDArray[Any], above: bool = False) -> None:
         axis.scatter(
             place + shift, row[units], s=5, color=MUTED, alpha=0.35, linewidths=0, zorder=3 if above else 1
         )
+        if limits is not None:
+            ends = limits[:, place, units]
+            axis.vlines(place + shift, *ends, color=MUTED, alpha=0.25, linewidth=0.6, zorder=1)
 
 
-def _bars(axis: Axes, scores: NDArray[Any]) -> None:
+def _bars(axis: Axes, scores: NDArray[Any], limits: NDArray[Any] | None = None) -> None:
     """Means with intervals, of models × splits × units."""
     place, by_unit = np.arange(len(scores)), scores.mean(axis=1)
     heights = np.nanmean(by_unit, axis=1)
     axis.bar(place, heights, color=ACCENT, width=0.62, zorder=2)
     sample = by_unit if by_unit.shape[1] > 1 else scores[:, :, 0]
-    limits = np.array([bootstrap_interval(row, np.mean) for row in sample])
-    if np.isfinite(limits).all():
-        axis.errorbar(place, heights, np.abs(limits.T - heights), fmt="none", ecolor=INK, capsize=3, zorder=4)
+    ends = np.array([bootstrap_interval(row, np.mean) for row in sample]).T
+    if limits is not None and by_unit.shape[1] == 1:
+        ends = limits[:, :, 0]
+    if np.isfinite(ends).all():
+        axis.errorbar(place, heights, np.abs(ends - heights), fmt="none", ecolor=INK, capsize=3, zorder=4)
     if by_unit.shape[1] > 1:
         _dots(axis, by_unit, above=True)
 

@@ -24,10 +24,11 @@ class Result:
     ----------
     dataset
         ``score`` (model × split × unit) in the unit of its scoring; beside it any of ``ceiling`` (unit, in the
-        same unit), ``normalised`` (like ``score``), ``p``, ``p_fdr`` and ``p_max`` (model × unit),
-        hyperparameters such as ``alpha`` (like ``score``), ``fit_seconds`` (model × split). Along ``unit`` lie the
-        labels of what was predicted (``region``, ``x``, ``y``, ``z``, ``time_bin_start``, …). Attributes:
-        ``scoring``, ``chance``, ``unit_kind`` and, as dictionaries, ``provenance`` and ``audit``.
+        same unit), ``normalised`` (like ``score``), ``p``, ``p_fdr`` and ``p_max`` (model × unit), ``score_low`` and
+        ``score_high``, the limits of a 95 % interval of the mean over splits (model × unit), hyperparameters such as
+        ``alpha`` (like ``score``), ``fit_seconds`` (model × split). Along ``unit`` lie the labels of what was
+        predicted (``region``, ``x``, ``y``, ``z``, ``time_bin_start``, …). Attributes: ``scoring``, ``chance``,
+        ``unit_kind`` and, as dictionaries, ``provenance`` and ``audit``.
 
     Raises
     ------
@@ -81,9 +82,9 @@ class Result:
         -------
         pandas.DataFrame
             ``score`` is the median over units of the mean over splits; ``low`` and ``high`` a 95 % bootstrap
-            interval of that median over units (over splits where there is one unit); then ``ceiling``,
-            ``normalised`` (medians), ``significant`` (share of units with corrected p < 0.05), and ``n_units``, how
-            many units have a score.
+            interval of that median over units (of one unit: over held-out rows if they were drawn, else over
+            splits); then ``ceiling``, ``normalised`` (medians), ``significant`` (share of units with corrected
+            p < 0.05), and ``n_units``, how many units have a score.
         """
         scores = self.unit_scores()
         labels = scores.coords[by].values if by in scores.coords else np.full(scores.sizes["unit"], "all")
@@ -130,6 +131,8 @@ def _row(here: xr.Dataset) -> dict[str, float]:
     by_unit = here["score"].mean("split").values
     sample = by_unit if by_unit.size > 1 else here["score"].values.ravel()
     low, high = bootstrap_interval(sample, np.median if by_unit.size > 1 else np.mean)
+    if by_unit.size == 1 and "score_low" in here:
+        low, high = here["score_low"].item(), here["score_high"].item()
     row: dict[str, float] = {"score": median_or_nan(by_unit), "low": low, "high": high}
     if "ceiling" in here:
         row["ceiling"] = median_or_nan(here["ceiling"].values)

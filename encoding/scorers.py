@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .engine import counts
+from .engine import counts, resampling
 from .engine import scoring as engine
 
 Array = NDArray[Any]
@@ -24,7 +24,7 @@ class Scorer:
     where the prediction is better. With ``needs_decision`` it gets two arrays rows × classes: whether a row is of a
     class, how much speaks for it. With ``null(training truth)``, one value a unit, it gets that as third argument: what
     is predicted without features. ``chance(truth)`` is what guessing gives; ``ceiling`` says in which unit a noise
-    ceiling bounds it, if one does.
+    ceiling bounds it, if one does; ``sums`` are what it can be computed from for many draws of rows at once.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Scorer:
     labels: bool = False
     needs_decision: bool = False
     null: Callable[[Array], Array] | None = None
+    sums: resampling.Sums | None = None
 
 
 def _columns(
@@ -82,16 +83,35 @@ def _one_class(truth: Array) -> float:
 SCORERS = {
     scorer.name: scorer
     for scorer in (
-        Scorer("pearsonr", _columns(engine.pearsonr), lambda truth: 0.0, ceiling="pearsonr"),
-        Scorer("r2", _columns(engine.r2), lambda truth: 0.0, ceiling="r2"),
-        Scorer("pseudo_r2", _columns(counts.pseudo_r2), lambda truth: 0.0, null=_mean_rate),
+        Scorer(
+            "pearsonr",
+            _columns(engine.pearsonr),
+            lambda truth: 0.0,
+            ceiling="pearsonr",
+            sums=resampling.PEARSONR,
+        ),
+        Scorer("r2", _columns(engine.r2), lambda truth: 0.0, ceiling="r2", sums=resampling.R2),
+        Scorer(
+            "pseudo_r2",
+            _columns(counts.pseudo_r2),
+            lambda truth: 0.0,
+            null=_mean_rate,
+            sums=resampling.PSEUDO_R2,
+        ),
         Scorer(
             "neg_mean_poisson_deviance",
             lambda truth, prediction: -_columns(counts.poisson_deviance)(truth, prediction),
             lambda truth: float("nan"),
+            sums=resampling.POISSON_DEVIANCE,
         ),
-        Scorer("accuracy", _accuracy, _most_frequent, labels=True),
-        Scorer("balanced_accuracy", _balanced_accuracy, _one_class, labels=True),
+        Scorer("accuracy", _accuracy, _most_frequent, labels=True, sums=resampling.ACCURACY),
+        Scorer(
+            "balanced_accuracy",
+            _balanced_accuracy,
+            _one_class,
+            labels=True,
+            sums=resampling.BALANCED_ACCURACY,
+        ),
         Scorer("roc_auc", _roc_auc, lambda truth: 0.5, labels=True, needs_decision=True),
     )
 }

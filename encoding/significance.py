@@ -16,10 +16,10 @@ from .exchange import Exchange
 from .scorers import Array
 
 
-def check_permutations(n: Any) -> None:
-    """Raise a ``ValueError`` if ``n`` is no number of permutations."""
-    if not isinstance(n, int | np.integer) or n < 0:
-        raise ValueError(f"permutations is {n!r}; give how many, 0 for none.")
+def check_count(n: Any, name: str) -> None:
+    """Raise a ``ValueError`` if ``n`` is no number of repetitions."""
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 0:
+        raise ValueError(f"{name} is {n!r}; give how many, 0 for none.")
 
 
 def null_scores(

@@ -27,6 +27,8 @@ TAKEN = (
     "split",
     "unit",
     "score",
+    "score_low",
+    "score_high",
     "ceiling",
     "normalised",
     "p",

@@ -16,7 +16,7 @@ from ..audit import fingerprint, versions
 from ..engine.ranks import midranks
 from ..engine.similarity import paired_similarities, similarities, unit_length
 from ..results import Result
-from ..significance import check_permutations, p_values
+from ..significance import check_count, p_values
 from .comparison import check_method, matched, prepare_checked, vectors
 from .pairs import check_rdms, stimulus_order
 
@@ -162,7 +162,7 @@ def infer(
     """
     started = time.perf_counter()
     check_method(method)
-    check_permutations(permutations)
+    check_count(permutations, "permutations")
     _check_ceiling(ceiling)
     check_rdms(data, "data")
     names, stacked = _stacked(models, data)
