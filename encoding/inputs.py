@@ -143,6 +143,10 @@ def splits(
     ValueError
         Naming the first split that is empty, too small for a score, or trains on what it holds out.
     """
+    if isinstance(cv, str):
+        raise ValueError(
+            f"cv={cv!r} is no cross-validation; give a number of folds, a scikit-learn splitter, or pairs of indices."
+        )
     groups = _groups(groups, n_samples, arrays)
     if groups is not None and isinstance(cv, int | np.integer):
         cv = GroupKFold(max(2, min(int(cv), len(np.unique(groups)))))

@@ -37,7 +37,8 @@ class RidgeCV(LinearEncoder):
         Penalties to choose from, positive; default ``0.01, 0.1, … 1e6``.
     cv
         Number of contiguous folds (with ``groups``: of folds of whole groups, at most one a group), a scikit-learn
-        splitter, or pairs of training and held-out indices.
+        splitter, or pairs of training and held-out indices. ``"loo"`` leaves out every sample by itself and
+        ``"gcv"`` approximates that, both in closed form; their score is one of all held-out predictions together.
     scoring
         ``"r2"`` or ``"pearsonr"``, the mean over folds of which is best at the chosen penalty. Among equals the
         largest penalty is chosen. A target that does not vary in a held-out set has no score there.
@@ -61,7 +62,7 @@ class RidgeCV(LinearEncoder):
     cv_scores_
         Cross-validated score of every penalty, ``(alphas, targets)``.
     path_
-        ``"primal"``, ``"dual"`` or ``"rotated"``: how it was computed.
+        ``"primal"``, ``"dual"``, ``"rotated"``, ``"loo"`` or ``"gcv"``: how it was computed.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -136,7 +137,7 @@ class RidgeCV(LinearEncoder):
         features = inputs.features(self, X, reset=True)
         targets = inputs.targets(y, len(features), X)
         columns = targets.reshape(len(targets), -1)
-        splits = inputs.splits(self.cv, len(features), y, groups, (X, y))
+        splits = self._splits(len(features), y, groups, (X, y))
         device = self._device(X)
         dtype = torch.promote_types(features.dtype, targets.dtype)
         plan = self._plan(features.shape, columns.shape, splits, device, dtype.itemsize)
@@ -175,7 +176,7 @@ class RidgeCV(LinearEncoder):
         """
         shapes = [given if isinstance(given, tuple) else np.shape(given) for given in (X, y)]
         arrays = [None if isinstance(given, tuple) else given for given in (X, y)]
-        splits = inputs.splits(self.cv, shapes[0][0], arrays[1], groups, arrays)
+        splits = self._splits(shapes[0][0], arrays[1], groups, arrays)
         device = self._device(X)
         dtype = torch.float64
         if all(str(getattr(given, "dtype", "")).endswith("float32") for given in arrays):
@@ -198,12 +199,29 @@ class RidgeCV(LinearEncoder):
             targets=columns[1],
             alphas=len(self._alphas()),
             splits=len(splits),
-            held_out=max(len(split.test) for split in splits),
+            held_out=max((len(split.test) for split in splits), default=1),
             complementary=all(len(split.train) + len(split.test) == features[0] for split in splits),
             itemsize=itemsize,
         )
         memory = None if self.memory is None else parse_bytes(self.memory)
-        return make_plan(problem, device, memory, speed)
+        return make_plan(problem, device, memory, speed, None if splits else self.cv)
+
+    def _splits(self, n_samples: int, y: Any, groups: Any, arrays: Sequence[Any]) -> list[Split]:
+        """Training and held-out samples; none for what has a closed form."""
+        if not isinstance(self.cv, str) or self.cv not in ("loo", "gcv"):
+            return inputs.splits(self.cv, n_samples, y, groups, arrays)
+        if groups is not None:
+            raise ValueError(
+                f"cv={self.cv!r} leaves out single samples, but there are groups; use "
+                "cv=sklearn.model_selection.LeaveOneGroupOut() to leave out whole groups."
+            )
+        if self.cv == "gcv" and self._scoring() != "r2":
+            raise ValueError("cv='gcv' makes no predictions to correlate; use scoring='r2', or cv='loo'.")
+        if n_samples < 3:
+            raise ValueError(
+                f"cv={self.cv!r} needs at least 3 samples, but n_samples={n_samples}; give more."
+            )
+        return []
 
     def _alphas(self) -> NDArray[np.float64]:
         alphas = np.atleast_1d(np.asarray(self.alphas, dtype=np.float64))

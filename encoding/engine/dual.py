@@ -15,7 +15,7 @@ from .moments import Split, centre, take
 from .planning import FEATURE_BLOCK
 from .primal import Fitted, Primal
 from .scoring import Scoring, pearsonr_from_sums, r2_from_sums
-from .spectral import choose, inverse_filters, is_rough, spectrum
+from .spectral import Spectrum, choose, inverse_filters, is_rough, spectrum
 
 
 class Dual:
@@ -61,13 +61,8 @@ class Dual:
     ) -> None:
         self.X, self.splits, self.alphas = X, splits, alphas
         self.scoring, self.fit_intercept = scoring, fit_intercept
-        kernel = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
-        for block, _ in self._blocks():
-            precise = block.double()
-            kernel.addmm_(precise, precise.T)
-        values, vectors = spectrum(contrast(contrast(kernel).T) if fit_intercept else kernel)
-        self.values, self.vectors = values, expand(vectors) if fit_intercept else vectors
-        self.is_rough = is_rough(values, float(alphas.min()))
+        self.values, self.vectors = kernel_spectrum(X, fit_intercept)
+        self.is_rough = is_rough(self.values, float(alphas.min()))
 
     def fit(self, Y: torch.Tensor) -> Fitted:
         """Choose a penalty for every column of ``Y``, ``(samples, targets)``, and fit it to all samples."""
@@ -79,16 +74,8 @@ class Dual:
         chosen = choose(mean_scores, self.alphas)
         inverse = inverse_filters(self.values, self.alphas).to(Y.dtype)
         weights = (z * inverse[chosen]) @ vectors.T
-        coef = Y.new_empty(len(weights), self.X.shape[1])
-        intercept = mean
-        start = 0
-        for block, block_mean in self._blocks():
-            part = coef[:, start : start + len(block_mean)]
-            # straight into its place: fresh memory for a product of this size takes a third of its time
-            torch.mm(weights, block, out=part)
-            intercept = intercept - part @ block_mean
-            start += len(block_mean)
-        return Fitted(mean_scores, chosen, coef, intercept)
+        coef, shift = coefficients(weights, self.X, self.fit_intercept)
+        return Fitted(mean_scores, chosen, coef, mean - shift)
 
     def _score(self, truth: torch.Tensor, test: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Score of every target and penalty on one split, ``(targets, alphas)``."""
@@ -118,13 +105,6 @@ class Dual:
             residual = torch.linalg.solve(left @ vectors.T, left)
             yield residual if self.scoring == "r2" else centre(vectors - residual)[0]
 
-    def _blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Blocks of features as the fit sees them, and the means that were taken off."""
-        width = max(1, FEATURE_BLOCK // len(self.X))
-        for start in range(0, self.X.shape[1], width):
-            block = self.X[:, start : start + width]
-            yield centre(block) if self.fit_intercept else (block, torch.zeros_like(block[0]))
-
 
 class Rotated:
     """Ridge for more features than samples where :class:`Dual` does not hold.
@@ -153,6 +133,73 @@ class Rotated:
         rotated = self.primal.fit(Y)
         coef = rotated.coef @ self.right
         return rotated._replace(coef=coef, intercept=rotated.intercept - coef @ self.mean)
+
+
+def kernel_spectrum(X: torch.Tensor, fit_intercept: bool) -> Spectrum:
+    """Eigenvalues and eigenvectors of the linear kernel of the samples; with an intercept without its direction.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.dual import kernel_spectrum
+    >>> [len(kernel_spectrum(torch.eye(3, 5), intercept).values) for intercept in (False, True)]
+    [3, 2]
+    """
+    kernel = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
+    for block, _ in _blocks(X, fit_intercept):
+        precise = block.double()
+        kernel.addmm_(precise, precise.T)
+    values, vectors = spectrum(contrast(contrast(kernel).T) if fit_intercept else kernel)
+    return Spectrum(values, expand(vectors) if fit_intercept else vectors)
+
+
+def coefficients(
+    weights: torch.Tensor, X: torch.Tensor, fit_intercept: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coefficients of features from weights of samples, and what they predict at the mean of the features.
+
+    Parameters
+    ----------
+    weights
+        ``(targets, samples)``.
+    X
+        ``(samples, features)``.
+    fit_intercept
+        Whether the weights belong to centred features.
+
+    Returns
+    -------
+    coef : torch.Tensor
+        ``(targets, features)``.
+    shift : torch.Tensor
+        ``(targets,)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.dual import coefficients
+    >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> coefficients(torch.tensor([[-1.0, 1.0]]), X, True)
+    (tensor([[2., 2.]]), tensor([10.]))
+    """
+    coef = weights.new_empty(len(weights), X.shape[1])
+    shift = torch.zeros_like(weights[:, 0])
+    start = 0
+    for block, mean in _blocks(X, fit_intercept):
+        part = coef[:, start : start + len(mean)]
+        # straight into its place: fresh memory for a product of this size takes a third of its time
+        torch.mm(weights, block, out=part)
+        shift += part @ mean
+        start += len(mean)
+    return coef, shift
+
+
+def _blocks(X: torch.Tensor, centred: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Blocks of features as the fit sees them, and the means that were taken off."""
+    width = max(1, FEATURE_BLOCK // len(X))
+    for start in range(0, X.shape[1], width):
+        block = X[:, start : start + width]
+        yield centre(block) if centred else (block, torch.zeros_like(block[0]))
 
 
 def contrast(rows: torch.Tensor) -> torch.Tensor:

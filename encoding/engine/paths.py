@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from .dual import Dual, Rotated
+from .leaveout import LeaveOneOut
 from .moments import Split
 from .planning import Path
 from .primal import Fitted, Primal
 from .scoring import Scoring
 
-Ridge = Primal | Dual | Rotated
-NAMES: dict[type[Ridge], Path] = {Primal: "primal", Dual: "dual", Rotated: "rotated"}
+Ridge = Primal | Dual | Rotated | LeaveOneOut
 
 #: values up to 2 to this power, and down to its inverse, are left as they are
 HARMLESS = 16
@@ -28,8 +28,10 @@ def prepare(
     alphas: torch.Tensor,
     scoring: Scoring,
     fit_intercept: bool,
-) -> Ridge:
+) -> tuple[Path, Ridge]:
     """Decompose the features for every split; where a kernel is too rough for its penalties, rotate instead.
+
+    ``"loo"`` and ``"gcv"`` need no splits.
 
     Examples
     --------
@@ -39,16 +41,18 @@ def prepare(
     >>> X = torch.tensor([[1.0, 1e6, 1e6], [2.0, 1e6, 1e6], [3.0, -2e6, -2e6]], dtype=torch.float64)
     >>> splits = [Split(torch.tensor([2]), torch.tensor([0, 1]))]
     >>> penalties = torch.tensor([[1e10], [1e-3]], dtype=torch.float64)
-    >>> [type(prepare("dual", X, splits, alphas, "r2", True)).__name__ for alphas in penalties]
-    ['Dual', 'Rotated']
+    >>> [prepare("dual", X, splits, alphas, "r2", True)[0] for alphas in penalties]
+    ['dual', 'rotated']
     """
+    if path in ("loo", "gcv"):
+        return path, LeaveOneOut(X, alphas, scoring, fit_intercept, path == "gcv")
     if path == "primal":
-        return Primal(X, splits, alphas, scoring, fit_intercept)
+        return path, Primal(X, splits, alphas, scoring, fit_intercept)
     if path == "dual":
         dual = Dual(X, splits, alphas, scoring, fit_intercept)
         if not dual.is_rough:
-            return dual
-    return Rotated(X, splits, alphas, scoring, fit_intercept)
+            return path, dual
+    return "rotated", Rotated(X, splits, alphas, scoring, fit_intercept)
 
 
 def cross_validate(
@@ -95,7 +99,7 @@ def cross_validate(
     """
     scale = binary_scale(X)[None]
     alphas = (alphas * scale.double().square()).clamp(*PENALTIES)
-    ridge = prepare(path, X if bool(scale == 1) else X * scale, splits, alphas, scoring, fit_intercept)
+    path, ridge = prepare(path, X if bool(scale == 1) else X * scale, splits, alphas, scoring, fit_intercept)
     results: Fitted | None = None
     for start in track(range(0, Y.shape[1], at_once)):
         block = slice(start, start + at_once)
@@ -107,13 +111,13 @@ def cross_validate(
         if not bool((factor == 1).all()):
             part.coef.mul_(factor[:, None])
         if at_once >= Y.shape[1] and Y.device == X.device:
-            return NAMES[type(ridge)], part
+            return path, part
         if results is None:
             results = Fitted(*(x.new_empty(Y.shape[1], *x.shape[1:], device=Y.device) for x in part))
         for whole, piece in zip(results, part, strict=True):
             whole[block] = piece.to(Y.device)
     assert results is not None
-    return NAMES[type(ridge)], results
+    return path, results
 
 
 def binary_scale(x: torch.Tensor, dim: int | None = None) -> torch.Tensor:

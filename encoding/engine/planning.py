@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-Path = Literal["primal", "dual", "rotated"]
+Path = Literal["primal", "dual", "rotated", "loo", "gcv"]
 
 #: an eigendecomposition of order m takes as long as this many times m³ operations of a matrix product
 EIGH = 10
@@ -63,8 +63,11 @@ class Problem:
         if path == "dual":
             kernel = 2 * n * n * p + EIGH * n**3
             return kernel + a * k * m * (2 * n * t + 5 * n * m) + 4 * n * n * t + 2 * n * p * t
+        r = min(n, p)
+        if path in ("loo", "gcv"):
+            scores = 2 * n * r * t * (a if path == "loo" else 1)
+            return 2 * n * p * r + EIGH * r**3 + 4 * n * r * t + scores + 2 * n * p * t
         if path == "rotated":
-            r = min(n, p)
             rotated = Problem(n, r, t, a, k, m, self.complementary, self.itemsize)
             return SVD * n * p * r + rotated.operations("primal") + 2 * r * p * t
         passes = 1 if self.complementary else k
@@ -78,6 +81,11 @@ class Problem:
         n, p, k, m = self.samples, self.features, self.splits, self.held_out
         if path == "dual":
             return 8 * (5 * n * n + 4 * n * m + 3 * min(FEATURE_BLOCK, n * p))
+        if path in ("loo", "gcv"):
+            r = min(n, p)
+            return 8 * (3 * n * r + 5 * r * r + 3 * min(FEATURE_BLOCK, n * p)) + (
+                8 * 2 * n * p if n > p else 0
+            )
         rotation = 8 * (2 * n * p + n * n) if path == "rotated" else 0
         p = min(n, p) if path == "rotated" else p
         grams = 8 * (2 * k + 4 if self.complementary else 4) * p * p
@@ -89,6 +97,8 @@ class Problem:
         scores = (self.splits + 2) * self.alphas
         if path == "dual":
             return self.itemsize * (4 * n + 5 * m + p + scores)
+        if path in ("loo", "gcv"):
+            return self.itemsize * (6 * n + 3 * min(n, p) + p + scores)
         blocks = 2 * self.splits + 6 if self.complementary else 6
         return self.itemsize * (n + blocks * min(n, p) + 4 * m + p + scores)
 
@@ -98,7 +108,8 @@ class Plan:
     """How a ridge will be computed, and what that takes.
 
     ``path`` is ``"primal"`` (moments of the features), ``"dual"`` (one kernel for all folds) or ``"rotated"``
-    (features rotated to as many as there are samples, then primal). ``bytes`` is the working memory beside input
+    (features rotated to as many as there are samples, then primal); ``"loo"`` and ``"gcv"`` are closed forms.
+    ``bytes`` is the working memory beside input
     and results; ``seconds`` are known where the speed of the device was measured.
     """
 
@@ -127,6 +138,7 @@ def make_plan(
     device: torch.device,
     memory: int | None = None,
     operations_per_second: float | None = None,
+    path: Path | None = None,
 ) -> Plan:
     """Choose the cheapest way, and the number of targets at a time that keeps to ``memory``.
 
@@ -141,6 +153,8 @@ def make_plan(
         what is free) for targets.
     operations_per_second
         Speed of ``device``, to tell seconds.
+    path
+        The way, where there is no choice.
 
     Raises
     ------
@@ -154,11 +168,7 @@ def make_plan(
     >>> make_plan(Problem(3000, 100, 50, 10, 5, 600), torch.device("cpu")).path
     'primal'
     """
-    wide: Path = "dual" if problem.complementary else "rotated"
-    costs = {path: problem.operations(path) for path in ("primal", wide)}
-    path: Path = wide if costs[wide] < costs["primal"] else "primal"
-    dearer = costs["primal" if path == wide else wide] / costs[path]
-    reason = f"the {'primal' if path == wide else wide} way takes {dearer:.1f} times as many operations"
+    path, reason = _cheapest(problem) if path is None else (path, "nothing else gives these scores")
     fixed, each = problem.fixed_bytes(path), problem.bytes_per_target(path)
     available = _workspace(device) if memory is None else memory - fixed
     if available < each:
@@ -170,8 +180,18 @@ def make_plan(
     if path == "dual":  # what leaves a fold out is computed anew for every block of targets
         most = max(most, LEFT_OUT * problem.held_out)
     at_once = max(1, min(problem.targets, available // each, most))
-    seconds = None if operations_per_second is None else costs[path] / operations_per_second
-    return Plan(problem, path, reason, costs[path], fixed + at_once * each, at_once, seconds)
+    operations = problem.operations(path)
+    seconds = None if operations_per_second is None else operations / operations_per_second
+    return Plan(problem, path, reason, operations, fixed + at_once * each, at_once, seconds)
+
+
+def _cheapest(problem: Problem) -> tuple[Path, str]:
+    """The way that takes the fewest operations, and what the other one would take."""
+    wide: Path = "dual" if problem.complementary else "rotated"
+    costs = {path: problem.operations(path) for path in ("primal", wide)}
+    path: Path = wide if costs[wide] < costs["primal"] else "primal"
+    other = "primal" if path == wide else wide
+    return path, f"the {other} way takes {costs[other] / costs[path]:.1f} times as many operations"
 
 
 def measure_speed(device: torch.device, dtype: torch.dtype, order: int = 512) -> float:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
+from sklearn.linear_model import RidgeCV as PeerRidgeCV
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, LeaveOneGroupOut, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -27,7 +28,7 @@ ALPHAS = np.logspace(-2, 5, 8)
 SHAPES = [(60, 12), (30, 80)]
 
 
-@parametrize_with_checks([RidgeCV(), RidgeCV(scoring="pearsonr", cv=2)])
+@parametrize_with_checks([RidgeCV(), RidgeCV(scoring="pearsonr", cv=2), RidgeCV(cv="loo")])
 def test_the_contract_of_scikit_learn(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -389,3 +390,32 @@ def test_values_whose_squares_leave_the_number_format(size):
     # next to tiny features any penalty is infinite
     expected = RidgeCV(1e-9).fit(X, Y).predict(X) if size > 1 else np.tile(Y.mean(0), (30, 1))
     np.testing.assert_allclose(predicted, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cv", ["loo", "gcv"])
+@pytest.mark.parametrize(("n", "p"), SHAPES)
+def test_closed_forms_leave_out_every_sample(n, p, cv):
+    X, Y = simulate(n, p, targets=20)
+    ridge = RidgeCV(ALPHAS, cv=cv).fit(X, Y)
+    peer = PeerRidgeCV(ALPHAS, alpha_per_target=True).fit(X, Y)
+    assert ridge.path_ == RidgeCV(ALPHAS, cv=cv).plan(X, Y).path == cv
+    assert (ridge.alpha_ == peer.alpha_).mean() > (0.99 if cv == "loo" else 0.7)
+    np.testing.assert_allclose(ridge.best_score_, ridge.cv_scores_.max(0), atol=1e-9)
+    memory = ridge.plan(X, Y).bytes
+    parts = RidgeCV(ALPHAS, cv=cv, memory=memory - 10 * ridge.plan(X, Y).problem.bytes_per_target(cv)).fit(
+        X, Y
+    )
+    np.testing.assert_allclose(parts.coef_, ridge.coef_, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "groups", "message"),
+    [
+        ({"cv": "loo"}, "run", "cv='loo' leaves out single samples, but there are groups"),
+        ({"cv": "gcv", "scoring": "pearsonr"}, None, "cv='gcv' makes no predictions to correlate"),
+        ({"cv": "lio"}, None, "cv='lio' is no cross-validation; give a number of folds"),
+    ],
+)
+def test_closed_forms_that_are_not_there(parameters, groups, message):
+    with pytest.raises(ValueError, match=message):
+        RidgeCV(**parameters).fit(*recording(), groups=groups)

@@ -164,9 +164,9 @@ def test_a_rough_kernel_is_not_trusted():
     X, _ = simulate(*SHAPES["wide"])
     X[:, 0] *= 1e9
     arguments = (torch.from_numpy(X), to_splits(list(KFold(4).split(X))))
-    assert isinstance(prepare("dual", *arguments, torch.tensor([1e13]).double(), "r2", True), Dual)
-    assert isinstance(prepare("dual", *arguments, torch.tensor([1e-9]).double(), "r2", True), Rotated)
-    assert isinstance(prepare("primal", *arguments, torch.tensor([1.0]).double(), "r2", True), Primal)
+    assert isinstance(prepare("dual", *arguments, torch.tensor([1e13]).double(), "r2", True)[1], Dual)
+    assert isinstance(prepare("dual", *arguments, torch.tensor([1e-9]).double(), "r2", True)[1], Rotated)
+    assert isinstance(prepare("primal", *arguments, torch.tensor([1.0]).double(), "r2", True)[1], Primal)
 
 
 @pytest.mark.parametrize("way", [Primal, Dual, Rotated])
