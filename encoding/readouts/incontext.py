@@ -60,7 +60,7 @@ class InContextEncoder(LinearEncoder):
     gradient_clip
         Largest norm of the gradient.
     validation
-        Share of every subject's voxels held out in :meth:`meta_fit`, unless subjects are held out.
+        Share of every subject's voxels held out in :meth:`meta_fit`, unless subjects are.
     standardise
         Whether embeddings are brought to unit norm and responses z-scored (over all of a subject's images in
         :meth:`meta_fit`, over the examples in :meth:`fit`), as in the paper.
@@ -75,15 +75,12 @@ class InContextEncoder(LinearEncoder):
 
     Attributes
     ----------
-    coef_
-        ``(targets, features)``, or ``(features,)`` for a single series; of the embeddings at unit norm where
-        ``standardise``.
-    intercept_
-        ``(targets,)``.
+    coef_, intercept_
+        ``(targets, features)`` and ``(targets,)``; of embeddings at unit norm where ``standardise``.
     meta_weights_
         Weights of the network by name. A clone keeps them, because :meth:`fit` learns nothing of them.
     meta_history_
-        Table of the epochs of :meth:`meta_fit`: ``stage``, ``epoch``, ``loss``, ``score`` (minus the squared error of
+        Of every epoch of :meth:`meta_fit`: ``stage``, ``epoch``, ``loss``, ``score`` (minus the squared error of
         held-out voxels), ``learning_rate``.
     n_features_in_
         Number of values of an embedding.
@@ -166,8 +163,7 @@ class InContextEncoder(LinearEncoder):
         Raises
         ------
         ValueError, TypeError
-            If a subject has too few images or voxels, embeddings of another width, or missing values; or the
-            checkpoint is of another network or other subjects.
+            If a subject has too few images, other embeddings, or missing values; or a checkpoint is of another network.
 
         Examples
         --------
@@ -199,7 +195,8 @@ class InContextEncoder(LinearEncoder):
         ]
         self.meta_sizes_ = sizes
         self.meta_weights_ = {name: value.cpu().numpy() for name, value in network.state_dict().items()}
-        self.meta_history_ = pd.concat(runs, ignore_index=True)
+        history = pd.concat(runs, ignore_index=True)
+        self.meta_history_ = {str(name): np.asarray(values.tolist()) for name, values in history.items()}
         return self
 
     def fit(self, X: Any, y: Any) -> InContextEncoder:
@@ -214,10 +211,8 @@ class InContextEncoder(LinearEncoder):
 
         Raises
         ------
-        NotFittedError
-            Before :meth:`meta_fit`.
-        ValueError, TypeError
-            If embeddings have another width than those of :meth:`meta_fit`, or input is wrong otherwise.
+        NotFittedError, ValueError, TypeError
+            Before :meth:`meta_fit`; if embeddings have another width than there, or input is wrong otherwise.
 
         Examples
         --------
@@ -242,13 +237,9 @@ class InContextEncoder(LinearEncoder):
         with torch.no_grad():
             weights = torch.cat([network(examples.expand(len(part), -1, -1), part) for part in blocks])
         weights = weights.to(torch.promote_types(features.dtype, targets.dtype)) * scale.to(weights)[:, None]
+        intercept = weights[:, -1] + mean.to(weights)
         self._keep(
-            X,
-            y,
-            {
-                "coef_": (weights[:, :-1], ("target", "feature")),
-                "intercept_": (weights[:, -1] + mean.to(weights), ("target",)),
-            },
+            X, y, {"coef_": (weights[:, :-1], ("target", "feature")), "intercept_": (intercept, ("target",))}
         )
         return self
 
