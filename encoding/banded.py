@@ -185,7 +185,7 @@ class BandedRidgeCV(LinearEncoder):
         --------
         >>> from cerebridge import encoding, neuro
         >>> brain = neuro.simulate(n_stimuli=20, n_units=4, random_state=0)
-        >>> ridge = encoding.BandedRidgeCV("region", n_candidates=5).fit(brain, brain)
+        >>> ridge = encoding.BandedRidgeCV([slice(2), slice(2, 4)], n_candidates=5).fit(brain, brain)
         >>> ridge.band_alphas_.dims
         ('band', 'neuroid')
         """
