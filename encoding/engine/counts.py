@@ -124,13 +124,15 @@ class NegativeBinomial(Family):
 
     def potential(self, predictor: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As :meth:`Family.potential`."""
-        shifted, weight = predictor + self.dispersion.log(), counts + 1 / self.dispersion
+        dispersion = self.dispersion.to(predictor.dtype)
+        shifted, weight = predictor + dispersion.log(), counts + 1 / dispersion
         return weight * softplus(shifted), weight * torch.sigmoid(shifted)
 
     def curvature(self, predictor: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """As :meth:`Family.curvature`."""
-        share = torch.sigmoid(predictor + self.dispersion.log())
-        return (counts + 1 / self.dispersion) * share * (1 - share)
+        dispersion = self.dispersion.to(predictor.dtype)
+        share = torch.sigmoid(predictor + dispersion.log())
+        return (counts + 1 / dispersion) * share * (1 - share)
 
     def inverse_link(self, predictor: torch.Tensor) -> torch.Tensor:
         """As :meth:`Family.inverse_link`."""

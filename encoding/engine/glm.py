@@ -103,7 +103,8 @@ class _Training:
         )
         tol = max(settings.tol, 64 * everything.precision)
         size = max(1, HESSIANS // len(self.point) ** 2) if self.direct else len(varied)
-        for columns in varied.split(size):
+        for start in range(0, len(varied), size):
+            columns = varied[start : start + size]
             minimise = newton if self.direct else lbfgs
             found = minimise(everything.at(columns), self.point[:, columns], tol, settings.max_iter)
             self.point[:, columns] = found.point
