@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .containers import kind_of, labels_along
-from .inputs import _groups as group_labels
+from .inputs import group_labels
 from .splits import RECORDING_GROUPS
 
 #: coordinates that tell apart what must not run into each other
@@ -55,6 +55,9 @@ class Trials:
 
     def table(self) -> Any:
         """All runs, one after the other, as one table of the kind that was given."""
+        if self.form == "stack" and kind_of(self.given) != "xarray":
+            stack = _array(self.given)
+            return stack.reshape(-1, stack.shape[2])
         return self.given if self.form == "table" else join(self.runs)
 
     def responses(self, y: Any) -> Any:
@@ -67,14 +70,15 @@ class Trials:
         """
         if self.form == "table":
             return y
-        runs = Trials.of(y).runs if np.ndim(y) == 3 else [_array(run) for run in y]
+        trials = Trials.of(y)
+        runs = trials.runs if trials.form == "stack" else [_array(run) for run in y]
         lengths = [len(run) for run in self.runs]
         if len(runs) != len(lengths):
             raise ValueError(f"X has {len(lengths)} trials and y has {len(runs)}; give one each.")
         for k, (run, length) in enumerate(zip(runs, lengths, strict=True)):
             if len(run) != length:
                 raise ValueError(f"trial {k} has {length} samples in X and {len(run)} in y; give one each.")
-        return join(runs)
+        return trials.table() if trials.form == "stack" else join(runs)
 
     def labels(self) -> NDArray[np.intp] | None:
         """Number of the trial of every sample, where trials were given one by one."""

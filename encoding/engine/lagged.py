@@ -23,6 +23,8 @@ Edges = Literal["mean", "zero", "valid"]
 FRAME, FRAMES_PER_WINDOW = 64, 4
 #: complex numbers that are worked on at a time
 AT_ONCE = 1 << 22
+#: complex numbers that stay in a processor's cache
+IN_CACHE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class Lagged:
         """Moments of one run: ``padded``, ``(n + length - 1, features)``, and responses ``(n, targets)``."""
         n, p = len(responses), padded.shape[1]
         # shifting a series shifts its columns; about the mean, rounding is as small as it can be
-        series, shift = centre(padded.double())
-        truth, mean = centre(responses.double())
+        series, shift = _centred(padded.double())
+        truth, mean = _centred(responses.double())
         sums = window_sums(series, length)
         means = (sums / n).reshape(-1)
-        products = window_products(series, torch.cat([series[:n], truth], 1), length)
-        gram = block_toeplitz(products[..., :p], series, n).addr_(means, means, alpha=-n)
+        gram = block_toeplitz(window_products(series, series[:n], length), series, n)
+        gram.addr_(means, means, alpha=-n)
         # the centred truth sums to rounding, so the means of the design do not show in these products
-        cross = products[..., p:].reshape(length * p, -1).T
+        cross = window_products(series, truth, length).reshape(length * p, -1).T
         means = means + shift.repeat(length)
         return cls(Moments(n, means, means, gram), Moments(n, mean, means, cross), truth.square().sum(0))
 
@@ -153,13 +155,24 @@ def window_products(padded: torch.Tensor, series: torch.Tensor, length: int) -> 
     >>> window_products(torch.tensor([[0.0], [1.0], [2.0]]), torch.ones(2, 1), 2).flatten().round().tolist()
     [1.0, 3.0]
     """
-    size, step = _frame(len(series), length)
-    ours = _spectra(padded, size, step, length).permute(1, 2, 0)
-    products = []
-    for columns in torch.split(series, _columns(ours), dim=1):
-        theirs = torch.fft.rfft(_cut(columns, step), size, dim=1).permute(1, 0, 2).conj()
-        products.append(torch.fft.irfft(ours @ theirs, size, dim=0)[:length])
-    return torch.cat(products, 2)
+    (n, columns), p = series.shape, padded.shape[1]
+    size, step = _frame(n, length)
+    bins = size // 2 + 1
+    some = max(1, AT_ONCE // (bins * p))
+    products = padded.new_empty(length, p, columns)
+    for first in range(0, columns, some):
+        part = series[:, first : first + some]
+        rows = step * max(1, IN_CACHE // (bins * (p + part.shape[1])))
+        spectra = torch.zeros(bins, p, part.shape[1], dtype=torch.complex128, device=part.device)
+        for start in range(0, n, rows):
+            ours = _spectra(padded[start : start + rows + length - 1], size, step, length)
+            theirs = torch.fft.rfft(_cut(part[start : start + rows], size, step), dim=1)
+            # conjugating the narrow factor turns time round, and costs nothing within the product
+            spectra.baddbmm_(ours.permute(1, 2, 0).conj(), theirs.transpose(0, 1))
+        turned = torch.fft.irfft(spectra, size, dim=0)
+        products[0, :, first : first + some] = turned[0]
+        products[1:, :, first : first + some] = turned[size - length + 1 :].flip(0)
+    return products
 
 
 def block_toeplitz(column: torch.Tensor, padded: torch.Tensor, n: int) -> torch.Tensor:
@@ -219,18 +232,27 @@ def _frame(n: int, length: int) -> tuple[int, int]:
 
 
 def _spectra(padded: torch.Tensor, size: int, step: int, length: int) -> torch.Tensor:
-    """Spectra of frames that begin ``step`` samples apart and are ``length - 1`` longer, (frames, bins, features)."""
+    """Spectra of frames of ``size`` samples that begin ``step`` samples apart, ``(frames, bins, features)``."""
     n = len(padded) - length + 1
-    missing = -n % step
-    frames = torch.nn.functional.pad(padded, (0, 0, 0, missing)).unfold(0, step + length - 1, step)
-    spectra: torch.Tensor = torch.fft.rfft(frames, size, dim=2)
-    return spectra.transpose(1, 2)
+    frames = torch.nn.functional.pad(padded, (0, 0, 0, -n % step)).unfold(0, size, step)
+    spectra: torch.Tensor = torch.fft.rfft(frames.transpose(1, 2), dim=1)
+    return spectra
 
 
-def _cut(series: torch.Tensor, step: int) -> torch.Tensor:
-    """Frames without overlap, ``(frames, step, columns)``."""
-    padded = torch.nn.functional.pad(series, (0, 0, 0, -len(series) % step))
-    return padded.reshape(-1, step, series.shape[1])
+def _cut(series: torch.Tensor, size: int, step: int) -> torch.Tensor:
+    """Frames of ``step`` samples without overlap, and zeros up to ``size``: ``(frames, size, columns)``."""
+    whole, rest = divmod(len(series), step)
+    frames = series.new_zeros(whole + (rest > 0), size, series.shape[1])
+    frames[:whole, :step] = series[: whole * step].reshape(whole, step, series.shape[1])
+    frames[whole:, :rest] = series[whole * step :]
+    return frames
+
+
+def _centred(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Deviations from the means of columns, and the means; a constant column deviates by exactly zero."""
+    apart = x - x[0]
+    mean = apart.mean(0)
+    return apart.sub_(mean), x[0] + mean
 
 
 def _columns(spectra: torch.Tensor) -> int:
