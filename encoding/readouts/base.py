@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from ..maps import Layout, read_maps
 
 #: rows that are predicted at a time
 ROWS_AT_ONCE = 256
+#: splits of the training samples by which a closed-form start is chosen
+STARTS = 3
 
 
 class MapEncoder(Encoder):
@@ -122,7 +124,7 @@ class Readout(MapEncoder):
             tensors["semantics"] = features[:, layout.semantics].to(torch.float32)
         return tensors
 
-    def _start(self, module: nn.Module, rows: Mapping[str, Tensor], split: Split) -> None:
+    def _start(self, module: nn.Module, rows: Mapping[str, Tensor], splits: Sequence[Split]) -> None:
         """Bring the module close to a solution, if there is a way that is faster than gradients.
 
         Parameters
@@ -130,9 +132,9 @@ class Readout(MapEncoder):
         module
             On the CPU or where ``rows`` are.
         rows
-            What the module is called with, and standardised ``responses``.
-        split
-            Rows that are trained on, and those of the validation set.
+            What the module is called with and standardised ``responses``, of the samples that are trained on.
+        splits
+            Of these rows, to choose by; groups are kept together.
         """
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> Readout:
@@ -165,7 +167,7 @@ class Readout(MapEncoder):
         """
         rows, features, targets = self._read(X, y)
         columns = targets.reshape(len(targets), -1)
-        split = self._split(rows, y, groups)
+        split, inner = self._split(rows, y, groups)
         device = self._device(rows)
         mean, scale = standards(columns[split.train])
         tensors = self._tensors(features, self.layout_)
@@ -177,7 +179,7 @@ class Readout(MapEncoder):
             for part in module.modules():
                 if isinstance(part, Standardise):
                     part.learn(tensors[part.name], split.train)
-            self._start(module, tensors, split)
+            self._start(module, _rows(tensors, split.train), inner)
         training = self._train(module, tensors, split, seed)
         self.weights_ = {name: value.cpu().numpy() for name, value in module.state_dict().items()}
         self.history_ = {str(name): values.to_numpy() for name, values in training.history.items()}
@@ -216,7 +218,8 @@ class Readout(MapEncoder):
         penalty: Any = getattr(module, "penalty", None)
         return error if penalty is None else error + penalty()
 
-    def _split(self, rows: Any, y: Any, groups: Any) -> Split:
+    def _split(self, rows: Any, y: Any, groups: Any) -> tuple[Split, list[Split]]:
+        """Training and validation samples, and splits of the former to start by."""
         if not 0 < self.validation < 1:
             raise ValueError(
                 f"validation={self.validation!r} must be a share of the samples between 0 and 1."
@@ -225,8 +228,15 @@ class Readout(MapEncoder):
         if groups is None and any("stimulus_id" in labels_along(array, array.dims[0]) for array in labelled):
             groups = "stimulus_id"
         folds = max(2, round(1 / self.validation))
-        # the last fold: of a recording without groups its end
-        return inputs.splits(folds, len(rows), y, groups, (rows, y))[-1]
+        *others, split = inputs.splits(folds, len(rows), y, groups, (rows, y))
+        if len(others) < 2:
+            return split, inputs.splits(STARTS, len(split.train))
+        fold = torch.zeros(len(rows), dtype=torch.int64)
+        for number, other in enumerate(others):
+            fold[other.test] = number % STARTS
+        within = fold[split.train]
+        parts = [within == number for number in within.unique()]
+        return split, [Split((~part).nonzero()[:, 0], part.nonzero()[:, 0]) for part in parts]
 
     def _keep_fit(self, module: nn.Module, X: Any, y: Any, attributes: Mapping[str, Tensor]) -> None:
         """Set the fitted attributes, ``attributes`` having one number a target."""

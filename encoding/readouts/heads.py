@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ class Head(nn.Module):
     """What units read from maps ``(samples, channels, rows, columns)``: ``features`` at some places."""
 
     features: nn.Parameter
+    #: sizes of the pools among which a start is searched
+    sizes: tuple[float, ...] = SIZES
 
     def penalty(self) -> Tensor:
         """Added to the loss."""
@@ -70,6 +72,8 @@ class Head(nn.Module):
 class GaussianHead(Head):
     """Every unit reads one point of the map, which in training is drawn from a Gaussian.
 
+    It starts from ridge on points, which is what it predicts with.
+
     Parameters
     ----------
     channels, units
@@ -79,6 +83,8 @@ class GaussianHead(Head):
     l1
         Penalty of the mean over units of the sum of absolute feature weights.
     """
+
+    sizes = (0.01,)
 
     def __init__(self, channels: int, units: int, spread: float, l1: float) -> None:
         super().__init__()
@@ -167,18 +173,35 @@ class FactorisedHead(Head):
         self.bias.copy_(found.intercept)
 
 
+def make_head(name: str, shape: Sequence[int], units: int, options: Mapping[str, float]) -> Head:
+    """A head by name for maps of a shape ``(channels, rows, columns)``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if name == "gaussian":
+        return GaussianHead(shape[0], units, options["spread"], options["l1"])
+    if name == "factorised":
+        channels, rows, columns = shape
+        return FactorisedHead(channels, rows, columns, units, options["l1"], options["smoothness"])
+    raise ValueError(f"base={name!r} is unknown; use 'gaussian' or 'factorised'.")
+
+
 class FieldReadout(Readout):
     """A trained readout whose module is a :class:`Reading`: started on a grid, receptive fields kept."""
 
-    def _start(self, module: nn.Module, rows: Mapping[str, Tensor], split: Split) -> None:
+    def _start(self, module: nn.Module, rows: Mapping[str, Tensor], splits: Sequence[Split]) -> None:
         assert isinstance(module, Reading)
         maps, responses = module.standardise(rows["maps"]), rows["responses"]
         height, width = maps.shape[2:]
         positions = fields.positions(height, width, START_SIDE)
-        centres = positions.repeat_interleave(len(SIZES), 0)
-        pools = fields.gaussian_pools(centres, torch.tensor(SIZES).repeat(len(positions)), height, width)
+        sizes = torch.tensor(module.head.sizes)
+        centres = positions.repeat_interleave(len(sizes), 0)
+        pools = fields.gaussian_pools(centres, sizes.repeat(len(positions)), height, width)
         alphas = torch.tensor(START_ALPHAS, dtype=torch.float64, device=maps.device)
-        splits = [Split(split.train.to(maps.device), split.test.to(maps.device))]
+        splits = [Split(train.to(maps.device), test.to(maps.device)) for train, test in splits]
         found = search_grid(maps.flatten(2), pools.to(maps), responses, splits, alphas, "pearsonr")
         module.head.start(found, centres.to(maps), pools.to(maps))
 
