@@ -179,7 +179,8 @@ class BandedRidgeCV(LinearEncoder):
         Warns
         -----
         UserWarning
-            If features have neither labels nor bands, so that this is plain ridge; or the search was interrupted.
+            If features have neither labels nor bands, so that this is plain ridge; targets chose a penalty at the edge
+            of ``alphas``; or the search was interrupted.
 
         Examples
         --------
@@ -216,6 +217,8 @@ class BandedRidgeCV(LinearEncoder):
         dtype = torch.promote_types(features.dtype, targets.dtype)
         self._keep_fit(found, candidates, names_of(bands), dtype, X, y)
         inputs.warn_of_missing_scores(found.score, targets, y)
+        best = found.search.best
+        inputs.warn_of_grid_edges((alphas == best.alpha[:, None]).int().argmax(1), best.score, alphas)
         return self
 
     def _explore(

@@ -16,7 +16,7 @@ Columns = NDArray[np.int64]
 BAND = "band"
 
 
-def find_bands(bands: Any, X: Any, n_features: int) -> dict[Hashable, Columns]:
+def find_bands(bands: Any, X: Any, n_features: int, name: str = "bands") -> dict[Hashable, Columns]:
     """Columns of every band, in order of appearance.
 
     Parameters
@@ -29,6 +29,8 @@ def find_bands(bands: Any, X: Any, n_features: int) -> dict[Hashable, Columns]:
         Features, ``(samples, features)``.
     n_features
         How many there are.
+    name
+        What the caller calls the parameter.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def find_bands(bands: Any, X: Any, n_features: int) -> dict[Hashable, Columns]:
     if bands is None and kind_of(X) != "xarray":
         return {0: np.arange(n_features)}
     if bands is None or isinstance(bands, str):
-        return _by_label(_coordinate(X, BAND if bands is None else bands), n_features)
+        return _by_label(_coordinate(X, BAND if bands is None else bands, name), n_features)
     if isinstance(bands, Mapping):
         return _by_columns(bands, n_features)
     bands = list(bands)
@@ -72,18 +74,18 @@ def labels_of(bands: Mapping[Hashable, Columns]) -> NDArray[np.int64]:
     return labels
 
 
-def _coordinate(X: Any, name: str) -> NDArray[Any]:
+def _coordinate(X: Any, name: str, parameter: str) -> NDArray[Any]:
     """Labels of features, which only a labelled array has."""
     if kind_of(X) != "xarray":
         raise ValueError(
-            f"bands={name!r} names a coordinate, but X has no labels here (evaluate passes plain arrays on): give "
-            f"one label a feature, such as bands=X[{name!r}].values."
+            f"{parameter}={name!r} names a coordinate, but X has no labels here (evaluate passes plain arrays on): "
+            f"give one label a feature, such as {parameter}=X[{name!r}].values."
         )
     if name not in X.coords or X.coords[name].dims != X.dims[1:2]:
         known = sorted(str(key) for key, coord in X.coords.items() if coord.dims == X.dims[1:2])
         raise ValueError(
             f"X has no coordinate {name!r} along its features to make bands of; there are {known}: name one of "
-            "them as bands, or give slices."
+            f"them as {parameter}, or give slices."
         )
     return np.asarray(X.coords[name].values)
 

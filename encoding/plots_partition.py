@@ -109,8 +109,8 @@ def _bars(axis: Axes, values: NDArray[Any], ends: NDArray[Any] | None, colours: 
             continue
         middle = float(np.median(known))
         if known.size >= VIOLINS and np.ptp(known) > 0:
-            body = axis.violinplot(known, [place], widths=0.85, showextrema=False)["bodies"][0]
-            body.set(facecolor=colour, alpha=0.25, edgecolor="none", zorder=1)
+            parts: Any = axis.violinplot(known, [place], widths=0.85, showextrema=False)
+            parts["bodies"][0].set(facecolor=colour, alpha=0.25, edgecolor="none", zorder=1)
         else:
             axis.scatter(np.full(known.size, place), known, s=8, color=colour, alpha=0.5, zorder=3)
         axis.bar(place, middle, width=0.5, color=colour, zorder=2)

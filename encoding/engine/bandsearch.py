@@ -186,7 +186,9 @@ def polish(
         Of every target the better of what it had and what it reached.
     """
     deltas, scores = deltas.clone(), scores.clone()
-    for index in torch.arange(len(deltas), device=deltas.device).split(effort.at_once):
+    everyone = torch.arange(len(deltas), device=deltas.device)
+    for start in range(0, len(deltas), effort.at_once):
+        index = everyone[start : start + effort.at_once]
         if effort.stop():
             break
         reached, value = _climb(bands, deltas[index], index, scoring, effort)
@@ -233,7 +235,7 @@ def fit_all(bands: Bands, deltas: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
         Inverse penalties, ``(targets, bands)``.
     """
     total = deltas.sum(1)
-    weights, group = (deltas / total[:, None]).unique(dim=0, return_inverse=True)
+    weights, group = torch.unique(deltas / total[:, None], dim=0, return_inverse=True)
     coef = deltas.new_empty(len(deltas), bands.X.shape[1])
     intercept = torch.empty_like(total)
     for number, weight in enumerate(weights):
@@ -251,9 +253,11 @@ def joined(parts: Sequence[Found]) -> Found:
     """What was found for several blocks of targets, as for one."""
     searches = [part.search for part in parts]
     best = Best(*(torch.cat(values) for values in zip(*(search.best for search in searches), strict=True)))
-    rest = (torch.cat([getattr(part, name) for part in parts]) for name in Found._fields[1:-1])
     return Found(
         Search(torch.cat([search.scores for search in searches], 1), best),
-        *rest,
-        interrupted=any(part.interrupted for part in parts),
+        torch.cat([part.deltas for part in parts]),
+        torch.cat([part.score for part in parts]),
+        torch.cat([part.coef for part in parts]),
+        torch.cat([part.intercept for part in parts]),
+        any(part.interrupted for part in parts),
     )

@@ -46,13 +46,13 @@ class Truth(NamedTuple):
         Sum of squares about their mean, ``(targets,)``.
     offset
         Their mean, seen from that of the training responses, ``(targets,)``.
-    count
+    samples
         Number of held-out samples.
     """
 
     variation: torch.Tensor
     offset: torch.Tensor
-    count: int
+    samples: int
 
 
 def filtered_squares(
@@ -152,5 +152,5 @@ def score_of_sums(
     variation = truth.variation[:, None]
     if scoring == "pearsonr":
         return pearsonr_from_sums(product, variation, predicted.clamp(min=0))
-    residual = variation - 2 * product + predicted + truth.count * offset.square()
+    residual = variation - 2 * product + predicted + truth.samples * offset.square()
     return r2_from_sums(residual.clamp(min=0), variation)

@@ -109,7 +109,8 @@ def shares(
     """
     estimates, ends = [], []
     width = max(1, VALUES // (len(draws) * (len(explained) + 1)))
-    for part, total in zip(explained.split(width, 2), variation.split(width, 1), strict=True):
+    for start in range(0, variation.shape[1], width):
+        part, total = explained[..., start : start + width], variation[:, start : start + width]
         estimate = weights @ _ratio(part.sum(1), total.sum(0))
         drawn = _ratio(torch.einsum("db,sbt->sdt", draws, part), draws @ total)
         combined = torch.einsum("cs,sdt->dct", weights, drawn)

@@ -382,3 +382,9 @@ def test_targets_that_do_not_vary():
     assert np.isnan(ridge.best_score_[1])
     np.testing.assert_array_equal(ridge.coef_[1], 0)
     assert ridge.intercept_[1] == 3
+
+
+def test_penalties_at_the_edge_of_the_grid():
+    X, Y, labels = simulate(60, 12)
+    with pytest.warns(UserWarning, match=r"\d of 4 targets chose an alpha at the edge of the grid"):
+        BandedRidgeCV(labels, [100, 1000], n_candidates=5).fit(X, Y)
