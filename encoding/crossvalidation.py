@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,24 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from ..neuro.progress import track
+from .cluster import AHEAD, Blocks
 from .exchange import Exchange
-from .pipelines import groups_parameter, last_step, predicts_in_groups
+from .pipelines import (
+    exchange_bytes,
+    fits_targets_alone,
+    groups_parameter,
+    last_step,
+    predicts_in_groups,
+    stack_bytes,
+)
 from .scorers import SCORERS, Scorer, score_units
-from .significance import null_scores
 from .splits import Splits, stretches
 
 Array = NDArray[Any]
 Features = Array | xr.DataArray
 
-#: values of exchanged truth that are fitted side by side, which bounds memory to a few times 8 bytes each
-STACKED_VALUES = 4_000_000
+#: units that are worth a block of their own on another machine
+FEWEST_UNITS = 100
 #: after so many orders of labels that cannot be learned there is none that can
 MOST_DRAWS = 1000
 
@@ -57,6 +65,15 @@ class ModelRun:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """How many times the truth is exchanged between rows, how, and from which seed."""
+
+    exchange: Exchange
+    n: int
+    random_state: int | None
+
+
+@dataclass(frozen=True)
 class CrossValidation:
     """An estimator, cloned and fitted on the training rows of every fold, scored on the test rows.
 
@@ -72,36 +89,53 @@ class CrossValidation:
     units: Mapping[str, tuple[str, Array]] = field(default_factory=dict)
     progress: bool | None = None
 
-    def fits(self, x: Features, truth: Array, name: str) -> list[FoldFit]:
-        """All folds, with a progress bar."""
-        folds = track(range(len(self.splits)), f"evaluating {name}", show=self.progress)
-        return [self.fit(x, truth, k) for k in folds]
+    def fits(self, blocks: Blocks, truth: Array, name: str) -> list[FoldFit]:
+        """All folds, with a progress bar; shared data of ``blocks`` are this, the features and the truth."""
+        portions = self._portions(truth, blocks)
+        items = [(k, portion) for k in range(len(self.splits)) for portion in portions]
+        done = track(blocks.map(_fit_part, items), f"evaluating {name}", len(items), self.progress)
+        return [_joined(list(islice(done, len(portions)))) for _ in self.splits.folds]
 
-    def null(
-        self, x: Features, truth: Array, exchange: Exchange, n: int, random_state: int | None, name: str
-    ) -> Array:
+    def null(self, blocks: Blocks, x: Features, truth: Array, chance: Chance, name: str) -> Array:
         """Scores where the truth was exchanged and everything fitted again, permutations × units."""
-        alone = getattr(self.estimator, "independent_targets", False) and self.scorer.name in SCORERS
-        n_together = max(1, STACKED_VALUES // truth.size) if alone and truth.ndim == 2 else 1
+        n_together = 1
+        if self._fits_units_alone(truth):
+            n_together = max(1, stack_bytes(self.estimator) // exchange_bytes(np.shape(x), truth))
+            n_together = min(
+                n_together, -(-chance.n // (AHEAD * blocks.n_threads)) if blocks.client else chance.n
+            )
+        exchange = self._learnable(chance.exchange, truth) if truth.ndim == 1 else chance.exchange
+        rng = np.random.default_rng(chance.random_state)
+        orders = (exchange.draw(rng) for _ in range(chance.n))
+        stacks = iter(lambda: list(islice(orders, n_together)), [])
+        scores = (row for stack in blocks.map(_null_part, stacks) for row in stack)
+        return np.array(list(track(scores, f"permuting {name}", chance.n, self.progress)))
 
-        def score(exchanged: Array) -> Array:
-            return mean_over_folds([self.fit(x, exchanged, k).score for k in range(len(self.splits))])
+    def _fits_units_alone(self, truth: Array) -> bool:
+        """Whether the score of a unit is the same whatever other units are fitted with it."""
+        return truth.ndim == 2 and self.scorer.name in SCORERS and fits_targets_alone(self.estimator)
 
-        if truth.ndim == 1:
-            exchange = self._learnable(exchange, truth)
-        draws = null_scores(score, truth, exchange, n, n_together=n_together, random_state=random_state)
-        return np.array(list(track(draws, f"permuting {name}", total=n, show=self.progress)))
+    def _portions(self, truth: Array, blocks: Blocks) -> list[slice]:
+        """Units that are fitted together: all, but where several workers can share them."""
+        if blocks.client is None or not self._fits_units_alone(truth):
+            return [slice(None)]
+        wanted = -(-AHEAD * blocks.n_threads // len(self.splits))
+        step = max(FEWEST_UNITS, -(-truth.shape[1] // wanted))
+        return [slice(start, start + step) for start in range(0, truth.shape[1], step)]
 
-    def fit(self, x: Features, truth: Array, k: int) -> FoldFit:
-        """One fold."""
+    def fit(self, x: Features, truth: Array, k: int, units: slice = slice(None)) -> FoldFit:
+        """One fold, of all units or some."""
         fold = train, test = self.splits.folds[k]
+        truth = truth[:, units] if truth.ndim == 2 else truth
         fitted = clone(self.estimator)
         started = time.perf_counter()
         with warnings.catch_warnings():
             # of units that do not vary the evaluation speaks itself, once and by name
             warnings.filterwarnings("ignore", r"\d+ of \d+ targets ")
             warnings.filterwarnings("ignore", "The groups parameter is ignored")
-            fitted.fit(x[train], self._responses(x[train], truth[train]), **self._groups(fitted, train))
+            fitted.fit(
+                x[train], self._responses(x[train], truth[train], units), **self._groups(fitted, train)
+            )
         seconds = time.perf_counter() - started
         asked = self._recordings(test) if predicts_in_groups(fitted) else {}
         prediction = np.asarray(fitted.predict(x[test], **asked))
@@ -138,12 +172,12 @@ class CrossValidation:
 
         return Exchange(draw, exchange.description)
 
-    def _responses(self, x: Features, truth: Array) -> Array | xr.DataArray:
+    def _responses(self, x: Features, truth: Array, part: slice) -> Array | xr.DataArray:
         """Responses with the labels of rows and units, where the features have labels too."""
         if not isinstance(x, xr.DataArray) or truth.ndim != 2:
             return truth
         # exchanged responses lie side by side, each time with the same labels
-        units = {name: np.resize(values, truth.shape[1]) for name, (_, values) in self.units.items()}
+        units = {name: np.resize(values[part], truth.shape[1]) for name, (_, values) in self.units.items()}
         labels: dict[str, Any] = {name: ("neuroid", values) for name, values in units.items()}
         along = {str(name): coord for name, coord in x.coords.items() if coord.dims == x.dims[:1]}
         labels |= {name: coord.variable for name, coord in along.items() if name not in labels}
@@ -168,6 +202,41 @@ class CrossValidation:
 def _several(name: str, groups: Array) -> dict[str, Array]:
     """An argument, if there is more than one group."""
     return {name: groups} if groups.max() > 0 else {}
+
+
+def _fit_part(
+    crossvalidation: CrossValidation, x: Features, truth: Array, part: tuple[int, slice]
+) -> FoldFit:
+    return crossvalidation.fit(x, truth, *part)
+
+
+def _null_part(crossvalidation: CrossValidation, x: Features, truth: Array, orders: list[Array]) -> Array:
+    """Scores of some exchanges of the truth, laid side by side as further columns; exchanges × units."""
+    exchanged = truth[orders[0]] if len(orders) == 1 else np.concatenate([truth[o] for o in orders], axis=1)
+    scores = [crossvalidation.fit(x, exchanged, k).score for k in range(len(crossvalidation.splits))]
+    return mean_over_folds(scores).reshape(len(orders), -1)
+
+
+def _joined(parts: list[FoldFit]) -> FoldFit:
+    """One fold from the fits of its units."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = {
+        name: _side_by_side([getattr(part, name) for part in parts])
+        for name in ("score", "truth", "prediction")
+    }
+    nested = None if parts[0].nested is None else np.concatenate([part.nested for part in parts])
+    compared = tuple(map(_side_by_side, zip(*(part.compared for part in parts), strict=True)))
+    selected = {
+        name: np.concatenate([np.atleast_1d(part.selected[name]) for part in parts])
+        for name in parts[0].selected
+    }
+    seconds = sum(part.seconds for part in parts)
+    return FoldFit(**joined, nested=nested, compared=compared, seconds=seconds, selected=selected)
+
+
+def _side_by_side(arrays: Sequence[Array]) -> Array:
+    return np.concatenate(arrays, axis=-1)
 
 
 def mean_over_folds(scores: Sequence[Array]) -> Array:

@@ -12,11 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ..neuro.assembly import quoted
-from .audit import audit_splits, fingerprint, provenance
-from .crossvalidation import CrossValidation, ModelRun
-from .exchange import Exchange, find_exchange
+from .audit import audit_splits, provenance
+from .cluster import check_client
+from .crossvalidation import Chance, CrossValidation
+from .exchange import find_exchange
 from .normalisation import attach_ceiling, find_ceiling
 from .results import Result, median_or_nan
+from .runs import run_models
 from .scorers import SCORERS, Scorer, find_scorer
 from .selection import find_selector, selection_audit
 from .significance import check_count
@@ -43,6 +45,7 @@ def evaluate(
     exchange: str | None = None,
     control: bool = True,
     random_state: int | None = 0,
+    client: Any = None,
     progress: bool | None = None,
 ) -> Result:
     """Score an estimator on held-out rows, with everything that makes the score believable.
@@ -76,7 +79,8 @@ def evaluate(
         ``"average"`` (default) predicts the mean response to a stimulus, ``"keep"`` single presentations.
     permutations
         Number of times that the truth is exchanged between rows and everything is fitted and scored again; gives
-        ``p``, ``p_fdr`` and ``p_max``. Estimators that fit every target alone (``RidgeCV``) fit many at once.
+        ``p``, ``p_fdr`` and ``p_max``. Estimators that fit every target alone (``RidgeCV``, scikit-learn's ``Ridge``,
+        also after a scaler) fit many exchanges at once, as further targets of one fit.
     bootstrap
         Number of times that the held-out rows are drawn again with replacement, without fitting anything again; gives
         ``score_low`` and ``score_high``, the limits of a 95 % interval (1000 draws are usual). What belongs together
@@ -88,6 +92,10 @@ def evaluate(
         Exchange the truth at least once; the audit says which score that gives.
     random_state
         Seeds folds, permutations and control.
+    client
+        A ``distributed.Client``: folds, models, permutations and, for estimators that fit every target alone, blocks
+        of targets are computed by its workers, each on one thread. Scores are those of this process on one thread up
+        to rounding (equal to the last bit where nothing is divided into blocks), also when workers die.
     progress
         ``None`` shows a bar on terminals.
 
@@ -118,6 +126,7 @@ def evaluate(
     started = time.time()
     check_count(permutations, "permutations")
     check_count(bootstrap, "bootstrap")
+    check_client(client)
     task = prepare_task(estimator, X, Y, repeats, by)
     scorer = find_scorer(scoring, task.labels is not None)
     n_units = len(task.units["neuroid_id"][1])
@@ -127,15 +136,12 @@ def evaluate(
     splits = make_splits(task.rows, cv, groups, labels=task.labels, random_state=random_state)
     _check_folds(task, splits, scorer)
     notes: dict[str, Any] = {"ceiling": source}
-    n_null, order = _exchange(task, splits, exchange, permutations, control, notes)
+    chance = _chance(task, splits, exchange, (permutations, control, random_state), notes)
     selector = find_selector(estimator, task.labels is not None)
-    crossvalidation = CrossValidation(estimator, splits, scorer, task.rows, selector, task.units, progress)
-    runs: dict[str, ModelRun] = {}
-    for name in task.models:
-        x = task.features(name)
-        fits = crossvalidation.fits(x, task.truth, name)
-        null = crossvalidation.null(x, task.truth, order, n_null, random_state, name) if order else None
-        runs[name] = ModelRun(fits, null, fingerprint(np.asarray(x)), str(x.dtype))
+    crossvalidation = CrossValidation(
+        estimator, splits, scorer, task.rows[:, :0], selector, task.units, progress
+    )
+    runs = run_models(crossvalidation, task, chance, client)
     dataset = tabulate(task, runs, scorer)
     notes |= missing_scores(dataset, scorer)
     if bound is not None:
@@ -144,7 +150,7 @@ def evaluate(
         notes["bootstrap"] = attach_intervals(
             dataset, runs, task, crossvalidation, exchange, bootstrap, random_state
         )
-    if order:
+    if chance is not None:
         notes["shuffle_control"] = {name: median_or_nan(run.null) for name, run in runs.items()}
     if permutations:
         attach_p(dataset, runs)
@@ -188,19 +194,24 @@ def _check_folds(task: Task, splits: Splits, scorer: Scorer) -> None:
         )
 
 
-def _exchange(
-    task: Task, splits: Splits, exchange: str | None, permutations: int, control: bool, notes: dict[str, Any]
-) -> tuple[int, Exchange | None]:
-    """How many times and how the truth is exchanged, said in the audit."""
+def _chance(
+    task: Task,
+    splits: Splits,
+    exchange: str | None,
+    wanted: tuple[int, bool, int | None],
+    notes: dict[str, Any],
+) -> Chance | None:
+    """How many times and how the truth is exchanged, said in the audit; ``wanted``: permutations, control, seed."""
+    permutations, control, random_state = wanted
     n = max(permutations, int(control))
     if not n:
-        return 0, None
+        return None
     try:
         found = find_exchange(task.rows, exchange, labels=task.labels, groups=splits.groups)
     except ValueError as error:
         if permutations or exchange is not None:
             raise
         notes["exchange"] = f"none: {error}"
-        return 0, None
+        return None
     notes["exchange"] = found.description
-    return n, found
+    return Chance(found, n, random_state)

@@ -6,13 +6,10 @@ share their training rows, so their scores vary together, and 5 % of noise came 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .exchange import Exchange
 from .scorers import Array
 
 
@@ -20,40 +17,6 @@ def check_count(n: Any, name: str) -> None:
     """Raise a ``ValueError`` if ``n`` is no number of repetitions."""
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 0:
         raise ValueError(f"{name} is {n!r}; give how many, 0 for none.")
-
-
-def null_scores(
-    score: Callable[[Array], Array],
-    truth: Array,
-    exchange: Exchange,
-    n_permutations: int,
-    *,
-    n_together: int = 1,
-    random_state: int | None = 0,
-) -> Iterator[NDArray[np.float64]]:
-    """Yield the scores of all units under each exchange of the truth; all units are exchanged together.
-
-    Parameters
-    ----------
-    score
-        Runs the whole cross-validation on a truth, rows × columns, and gives one score a column (or one for labels).
-    truth
-        Rows × units, or one label a row.
-    exchange
-        How rows change places.
-    n_together
-        How many exchanges are laid side by side as further columns, for estimators that fit each column alone.
-
-    Yields
-    ------
-    numpy.ndarray
-        ``(units,)``, so that the dependence of units stays in the distribution of the maximum.
-    """
-    rng = np.random.default_rng(random_state)
-    for start in range(0, n_permutations, n_together):
-        drawn = [truth[exchange.draw(rng)] for _ in range(min(n_together, n_permutations - start))]
-        scores = score(drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=1))
-        yield from np.asarray(scores, dtype=np.float64).reshape(len(drawn), -1)
 
 
 def p_values(observed: Array, null: Array) -> dict[str, Array]:

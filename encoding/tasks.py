@@ -79,7 +79,9 @@ class Task:
         if not isinstance(model, xr.DataArray) or x.ndim != 2:
             return x
         columns = {name: ("neuroid", values) for name, (_, values) in _unit_labels(model, taken=()).items()}
-        return xr.DataArray(x, columns | labels_along(model, model.dims[0]), (model.dims[0], "neuroid"))
+        return xr.DataArray(
+            x, columns | labels_along(model, model.dims[0]), (model.dims[0], "neuroid"), attrs=model.attrs
+        )
 
 
 def prepare_task(estimator: Any, X: Any, Y: Any, repeats: str, by: str | None = None) -> Task:

@@ -42,7 +42,7 @@ def crossvalidated(estimator, y, scoring, cv=4):
     splits = make_splits(task.rows, cv, labels=task.labels, random_state=0)
     scorer = find_scorer(scoring, task.labels is not None)
     crossvalidation = CrossValidation(estimator, splits, scorer, task.rows)
-    return crossvalidation.fits(X, task.truth, "model"), scorer, splits
+    return [crossvalidation.fit(X, task.truth, k) for k in range(len(splits))], scorer, splits
 
 
 @pytest.mark.parametrize(

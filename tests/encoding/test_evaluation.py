@@ -250,7 +250,7 @@ def test_p_values_of_noise_are_uniform():
 def test_permutations_side_by_side_equal_one_at_a_time(monkeypatch):
     features, responses = linear_study(n_stimuli=30, noise=3.0)
     together = encoding.evaluate(encoding.RidgeCV(), features, responses, permutations=7)
-    monkeypatch.setattr("cerebridge.encoding.crossvalidation.STACKED_VALUES", 1)
+    monkeypatch.setattr("cerebridge.encoding.pipelines.STACK", 1)
     alone = encoding.evaluate(encoding.RidgeCV(), features, responses, permutations=7)
     np.testing.assert_array_equal(together.dataset["p"], alone.dataset["p"])
     assert together.audit["shuffle_control"] == pytest.approx(alone.audit["shuffle_control"])
