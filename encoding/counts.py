@@ -82,8 +82,8 @@ class CountEncoder(LinearEncoder):
         Warns
         -----
         UserWarning
-            Of targets without counts, of those whose counts the features tell apart without error, and of those
-            that did not converge.
+            Of penalties at the edge of their grid, of targets without counts, of those whose counts the features
+            tell apart without error, and of those that did not converge.
 
         Examples
         --------
@@ -113,6 +113,9 @@ class CountEncoder(LinearEncoder):
             self._settings(family),
         )
         self._keep_fit(fitted, torch.from_numpy(alphas).to(device), X, y, dtype)
+        if splits:
+            best = fitted.scores.gather(1, fitted.chosen[:, None])[:, 0]
+            inputs.warn_of_grid_edges(fitted.chosen, best, torch.from_numpy(alphas).to(device))
         _warn(fitted, columns, family.most, self.max_iter)
         return self
 
