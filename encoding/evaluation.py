@@ -20,7 +20,7 @@ from .normalisation import attach_ceiling, find_ceiling
 from .results import Result, median_or_nan
 from .runs import run_models
 from .scorers import SCORERS, Scorer, find_scorer
-from .selection import find_selector, selection_audit
+from .selection import find_selector, grid_audit, selection_audit
 from .significance import check_count
 from .splits import Splits, make_splits
 from .tabulation import attach_intervals, attach_p, missing_scores, tabulate
@@ -161,7 +161,8 @@ def evaluate(
         audit=task.notes
         | audit_splits(task.rows, splits, task.labels)
         | notes
-        | selection_audit(crossvalidation, runs),
+        | selection_audit(crossvalidation, runs)
+        | grid_audit(estimator, runs),
         provenance=provenance(estimator, runs, task.truth, splits, random_state, time.time() - started),
     )
     return Result(dataset)
@@ -174,6 +175,12 @@ def _check_folds(task: Task, splits: Splits, scorer: Scorer) -> None:
         if task.labels is None and scorer.name in SCORERS and len(test) < 2:
             raise ValueError(
                 f"fold {number} holds out a single row, on which {scorer.name} is undefined; use fewer folds."
+            )
+        if task.labels is None and (empty := np.isnan(task.truth[train]).all(axis=0)).any():
+            first = quoted(task.units["neuroid_id"][1][empty.argmax()])
+            raise ValueError(
+                f"{int(empty.sum())} units have no responses in the training rows of fold {number} (first: unit "
+                f"{first}); leave them out, or use other folds."
             )
         if task.labels is not None:
             known = np.unique(task.labels[train])

@@ -52,6 +52,13 @@ def predicts_in_groups(estimator: Any) -> bool:
     return "groups" in signature(last_step(estimator)[1].predict).parameters
 
 
+def takes_labels(estimator: Any) -> bool:
+    """Whether any part of an estimator reads the labels of what it is given, as bands and delays do."""
+    parts = [step for _, step in getattr(estimator, "steps", None) or []]
+    parts += [getattr(estimator, "estimator", None)]
+    return bool(getattr(estimator, "takes_labels", False)) or any(map(takes_labels, filter(None, parts)))
+
+
 def fits_targets_alone(estimator: Any) -> bool:
     """Whether every target is fitted by itself, so that further ones beside it change nothing but rounding.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from .crossvalidation import CrossValidation, ModelRun
 from .pipelines import last_step
 from .results import median_or_nan
 from .scorers import SCORERS, Scorer
+
+#: share of fits at an end of the grid from which a longer one is suggested
+MANY = 0.5
 
 
 def find_selector(estimator: Any, labels: bool) -> Scorer | None:
@@ -45,3 +49,24 @@ def selection_audit(crossvalidation: CrossValidation, runs: dict[str, ModelRun])
         return {"selection": f"by {by!r}, which cannot be set beside the nested score"}
     name = crossvalidation.selector.name
     return {"selection": {"scoring": name, "selection_score": selected, "nested_score": nested}}
+
+
+def grid_audit(estimator: Any, runs: dict[str, ModelRun]) -> dict[str, str]:
+    """How many fits would rather have had a penalty that is not on the grid, warned of where they are many.
+
+    A target that nothing predicts rightly takes the largest penalty, so there only scores above 0 count.
+    """
+    alphas = np.ravel(getattr(last_step(estimator)[1], "alphas", []))
+    chosen = [fit.selected for run in runs.values() for fit in run.fits if "alpha_" in fit.selected]
+    if alphas.dtype.kind not in "fiu" or alphas.size < 2 or not chosen:
+        return {}
+    alpha, best = (
+        np.concatenate([np.ravel(fit.get(name, 1.0)) for fit in chosen]) for name in ("alpha_", "best_score_")
+    )
+    best = np.broadcast_to(best, alpha.shape) if best.size == 1 else best
+    low = float((alpha == alphas.min()).mean())
+    high = float(((alpha == alphas.max()) & (best > 0)).mean())
+    said = f"{low:.0%} of fits took the smallest alpha ({alphas.min():g}), {high:.0%} the largest ({alphas.max():g})"
+    if max(low, high) > MANY:
+        warnings.warn(f"{said}; extend the grid on that side.", stacklevel=3)
+    return {"alpha_grid": said}

@@ -16,7 +16,7 @@ from sklearn.base import is_classifier
 from ..neuro.alignment import align, average_repeats
 from ..neuro.assembly import quoted, validate
 from .containers import labels_along, to_tensor
-from .pipelines import last_step
+from .pipelines import last_step, takes_labels
 from .splits import RECORDING_GROUPS
 
 Array = NDArray[Any]
@@ -284,7 +284,7 @@ def _numbers(array: Any, what: str) -> Array:
 
 def _checked(task: Task, estimator: Any) -> Task:
     last = last_step(estimator)[1]
-    task.labelled = getattr(last, "takes_labels", False)
+    task.labelled = takes_labels(estimator)
     task.maps = getattr(last, "takes_maps", False)
     for name, x in task.models.items():
         if len(x) != len(task.truth):

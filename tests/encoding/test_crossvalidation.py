@@ -155,6 +155,18 @@ def test_missing_responses_need_an_estimator_that_takes_them():
         encoding.evaluate(OwnRows(), X, nothing)
 
 
+def test_units_that_cannot_be_learned_in_a_fold_are_refused():
+    late = Y.copy()
+    late[:20, 2] = np.nan
+    with (
+        pytest.warns(UserWarning, match="responses are missing"),
+        pytest.raises(
+            ValueError, match=r"1 units have no responses in the training rows of fold 1 \(first: unit 2\)"
+        ),
+    ):
+        encoding.evaluate(OwnRows(), X, late, cv=FOLDS)
+
+
 def test_a_ceiling_of_missing_responses_is_of_those_that_are_there():
     rng = np.random.default_rng(0)
     ids = [f"s{k}" for k in range(40)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -79,3 +81,22 @@ def test_the_unit_of_a_selection_in_a_pipeline():
     audit = evaluate(pipeline, VALUES, scoring="pearsonr").audit["selection"]
     assert audit["scoring"] == "r2"
     assert audit["nested_score"]["model"] == evaluate(pipeline, VALUES, scoring="r2").score.median().item()
+
+
+def test_penalties_at_the_end_of_the_grid_are_told():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 5))
+    y = x @ rng.standard_normal((5, 8)) + 3 * rng.standard_normal((60, 8))
+    with pytest.warns(
+        UserWarning, match=r"9\d% of fits took the smallest alpha \(1000\), 0% the largest.*extend the"
+    ):
+        encoding.evaluate(encoding.RidgeCV([1e3, 1e6]), x, y, control=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wide = encoding.evaluate(encoding.RidgeCV(np.logspace(-3, 5, 9)), x, y, control=False)
+        noise = encoding.evaluate(
+            encoding.RidgeCV(np.logspace(-3, 5, 9)), x, rng.permutation(y), control=False
+        )
+    assert wide.audit["alpha_grid"] == "0% of fits took the smallest alpha (0.001), 0% the largest (100000)"
+    assert "alpha_grid" in noise.audit
+    assert "alpha_grid" not in encoding.evaluate(Ridge(), x, y, control=False).audit
