@@ -33,6 +33,18 @@ def kind_of(x: Any) -> Kind:
     return "xarray" if isinstance(x, xr.DataArray) else "numpy"
 
 
+def ndim_of(x: Any) -> int:
+    """Number of axes, without reading values that are on disk.
+
+    Examples
+    --------
+    >>> from cerebridge.encoding.containers import ndim_of
+    >>> ndim_of([[1.0, 2.0]])
+    2
+    """
+    return len(x.shape) if hasattr(x, "shape") else np.asarray(x).ndim
+
+
 def to_tensor(
     x: Any, device: str | torch.device | None = None, dtype: torch.dtype | None = None
 ) -> torch.Tensor:

@@ -60,8 +60,19 @@ def features(estimator: BaseEstimator, X: Any, *, reset: bool) -> torch.Tensor:
     return tensor
 
 
-def targets(y: Any, n_samples: int, X: Any = None) -> torch.Tensor:
+def targets(y: Any, n_samples: int, X: Any = None, *, allow_missing: bool = False) -> torch.Tensor:
     """Check responses, ``(samples,)`` or ``(samples, targets)``, against the samples of ``X``.
+
+    Parameters
+    ----------
+    y
+        The responses.
+    n_samples
+        Number of samples of ``X``.
+    X
+        The features, whose labels are compared.
+    allow_missing
+        Whether single values may be NaN, as long as no target has nothing else.
 
     Raises
     ------
@@ -77,16 +88,37 @@ def targets(y: Any, n_samples: int, X: Any = None) -> torch.Tensor:
         raise ValueError(
             f"y must be samples or samples × targets, got {tensor.ndim} dimensions; stack or select."
         )
-    if len(tensor) != n_samples:
+    require_match(tensor.shape, n_samples, y, X)
+    what, dim = ("targets", 1) if tensor.ndim == 2 else ("samples", 0)
+    if allow_missing and bool(tensor.isnan().any()):
+        _require_some(tensor, y)
+        require_finite(tensor.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf), y, "y", what, dim)
+    else:
+        require_finite(tensor, y, "y", what, dim)
+    return tensor
+
+
+def require_match(shape: Sequence[int], n_samples: int, y: Any, X: Any) -> None:
+    """Refuse responses of this shape that are none, or not those of the samples of ``X``."""
+    if shape[0] != n_samples:
         raise ValueError(
-            f"X has {n_samples} samples and y has {len(tensor)}: inconsistent numbers of samples; give one row each."
+            f"X has {n_samples} samples and y has {shape[0]}: inconsistent numbers of samples; give one row each."
         )
-    if tensor.ndim == 2 and not tensor.shape[1]:
+    if len(shape) == 2 and not shape[1]:
         raise ValueError("y is empty: it has no targets; check the selection that led to it.")
     if kind_of(X) == kind_of(y) == "xarray":
         _require_same_stimuli(X, y)
-    require_finite(tensor, y, "y", *(("targets", 1) if tensor.ndim == 2 else ("samples", 0)))
-    return tensor
+
+
+def _require_some(tensor: torch.Tensor, y: Any) -> None:
+    """Refuse targets that consist of NaN alone."""
+    empty = tensor.isnan().all(0).reshape(-1)
+    if not bool(empty.any()):
+        return
+    first = name_of(y, 1, int(empty.nonzero()[0])) if tensor.ndim == 2 else "the only one"
+    raise ValueError(
+        f"Input y contains NaN alone in {int(empty.sum())} of {len(empty)} targets, first {first}; drop them."
+    )
 
 
 def require_finite(tensor: torch.Tensor, given: Any, name: str, what: str, dim: int) -> None:
@@ -102,7 +134,7 @@ def require_finite(tensor: torch.Tensor, given: Any, name: str, what: str, dim: 
     first = int(along.nonzero()[0])
     raise ValueError(
         f"Input {name} contains {kind}: in {int(along.sum())} of {len(along)} {what}, "
-        f"first {_name(given, dim, first)}; drop these {what} or fill them in."
+        f"first {name_of(given, dim, first)}; drop these {what} or fill them in."
     )
 
 
@@ -111,12 +143,45 @@ def warn_of_missing_scores(scores: torch.Tensor, targets: torch.Tensor, y: Any) 
     missing = scores.isnan()
     if not bool(missing.any()):
         return
-    first = f", first {_name(y, 1, int(missing.nonzero()[0]))}" if targets.ndim == 2 else ""
+    first = f", first {name_of(y, 1, int(missing.nonzero()[0]))}" if targets.ndim == 2 else ""
     warnings.warn(
         f"{int(missing.sum())} of {len(missing)} targets vary in no held-out set{first}: they have no score (NaN) "
         "and the largest alpha; drop them if they are constant, else use other folds.",
         stacklevel=3,
     )
+
+
+def warn_of_ragged_targets(counts: torch.Tensor, n_samples: int, n_patterns: int) -> None:
+    """Say that some targets were fitted to fewer samples than there are."""
+    fewer = counts[counts < n_samples]
+    if len(fewer):
+        warnings.warn(
+            f"{len(fewer)} of {len(counts)} targets miss samples (the fewest have {int(fewer.min())} of {n_samples}; "
+            f"there are {n_patterns} sets of samples): each was fitted to those it has, with folds made of these; "
+            "n_samples_ counts them.",
+            stacklevel=3,
+        )
+
+
+def warn_of_grid_edges(chosen: torch.Tensor, best: torch.Tensor, alphas: NDArray[np.float64]) -> None:
+    """Warn where targets that are predicted at all would rather have a penalty that is not on the grid.
+
+    A target that nothing predicts rightly takes the largest penalty, so there only scores above 0 count.
+    """
+    smallest, largest = alphas.min(), alphas.max()
+    if smallest == largest:
+        return
+    alpha = alphas[chosen.cpu().numpy()]
+    predicted = (best > 0).cpu().numpy()
+    low, high = int((alpha == smallest).sum()), int(((alpha == largest) & predicted).sum())
+    if low or high:
+        sides = [(low, "smallest", smallest), (high, "largest", largest)]
+        named = " and ".join(f"{n} the {side} ({alpha:g})" for n, side, alpha in sides if n)
+        warnings.warn(
+            f"{low + high} of {len(chosen)} targets chose an alpha at the edge of the grid: {named}; extend alphas on "
+            "that side (targets of noise alone rightly take the largest: those that score 0 or less are not counted).",
+            stacklevel=3,
+        )
 
 
 def splits(
@@ -147,7 +212,7 @@ def splits(
         raise ValueError(
             f"cv={cv!r} is no cross-validation; give a number of folds, a scikit-learn splitter, or pairs of indices."
         )
-    groups = _groups(groups, n_samples, arrays)
+    groups = group_labels(groups, n_samples, arrays)
     if groups is not None and isinstance(cv, int | np.integer):
         cv = GroupKFold(max(2, min(int(cv), len(np.unique(groups)))))
     cv = check_cv(list(cv) if isinstance(cv, Iterable) and not hasattr(cv, "split") else cv)
@@ -185,8 +250,14 @@ def _indices(part: Any, name: str, n_samples: int) -> NDArray[np.int64]:
     return index
 
 
-def _groups(groups: Any, n_samples: int, arrays: Sequence[Any]) -> NDArray[Any] | None:
-    """Labels of samples, looked up where ``groups`` names a coordinate."""
+def group_labels(groups: Any, n_samples: int, arrays: Sequence[Any]) -> NDArray[Any] | None:
+    """Labels of samples, looked up where ``groups`` names a coordinate.
+
+    Raises
+    ------
+    ValueError
+        If there is no such coordinate, or not one label a sample.
+    """
     if isinstance(groups, str):
         arrays = [array for array in arrays if kind_of(array) == "xarray"]
         found = [array.coords[groups] for array in arrays if groups in array.coords]
@@ -216,7 +287,7 @@ def _require_same_stimuli(X: xr.DataArray, y: xr.DataArray) -> None:
         )
 
 
-def _name(given: Any, dim: int, position: int) -> str:
+def name_of(given: Any, dim: int, position: int) -> str:
     """A row or column as its owner knows it."""
     labels = {0: "stimulus_id", 1: "neuroid_id"}[dim]
     if (

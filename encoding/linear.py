@@ -12,8 +12,8 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from ..models.devices import resolve_device
-from . import inputs
-from .containers import Kind, Labels, from_plain, kind_of, labels_along, to_kind, to_plain, to_tensor
+from . import inputs, ondisk
+from .containers import Kind, Labels, from_plain, kind_of, labels_along, ndim_of, to_kind, to_plain, to_tensor
 
 #: fitted attributes by name: a tensor, and what its axes are called; ``"target"`` and ``"feature"`` get labels
 Attributes = Mapping[str, tuple[torch.Tensor, tuple[str, ...]]]
@@ -109,24 +109,31 @@ class Encoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         names
             Dimensions of other axes, where they differ from the axis' own name.
         """
-        single = to_tensor(y).ndim == 1
-        kinds = {kind_of(X), kind_of(y)}
-        kind: Kind = "xarray" if "xarray" in kinds else "torch" if "torch" in kinds else "numpy"
-        dims_of: dict[str, Any] = {"target": "neuroid", "feature": "feature", **(names or {})}
-        labels = dict(labels or {})
-        if kind_of(X) == "xarray":
-            labels |= labels_along(X, X.dims[1], renamed="feature", prefix="feature_")
-        if kind_of(y) == "xarray" and not single:
-            dims_of["target"] = y.dims[1]
-            labels |= labels_along(y, y.dims[1])
+        single = ndim_of(y) == 1
+        kind, dims_of, labels = self._describe(X, y, labels, names)
         for name, (tensor, axes) in attributes.items():
             if single and "target" in axes:
                 tensor = tensor.squeeze(axes.index("target"))
                 axes = tuple(axis for axis in axes if axis != "target")
             dims = [dims_of.get(axis, axis) for axis in axes]
             coords = {key: label for key, label in labels.items() if label[0] in dims}
-            attrs = getattr(y, "attrs", {}) if name == "intercept_" else {}
+            attrs = y.attrs if name == "intercept_" and kind_of(y) == "xarray" else {}
             setattr(self, name, to_kind(tensor, kind, dims=dims, coords=coords, attrs=attrs))
+
+    def _describe(
+        self, X: Any, y: Any, labels: Labels | None = None, names: Mapping[str, str] | None = None
+    ) -> tuple[Kind, dict[str, Any], Labels]:
+        """In which kind the attributes of a fit come, what their axes are called, and all labels of these."""
+        kinds = {kind_of(X), kind_of(y)}
+        kind: Kind = "xarray" if "xarray" in kinds else "torch" if "torch" in kinds else "numpy"
+        dims_of: dict[str, Any] = {"target": "neuroid", "feature": "feature", **(names or {})}
+        labels = dict(labels or {})
+        if kind_of(X) == "xarray":
+            labels |= labels_along(X, X.dims[1], renamed="feature", prefix="feature_")
+        if kind_of(y) == "xarray" and ndim_of(y) > 1:
+            dims_of["target"] = y.dims[1]
+            labels |= labels_along(y, y.dims[1])
+        return kind, dims_of, labels
 
     def __getstate__(self) -> dict[str, Any]:
         """What is stored: plain arrays, so that no file needs to hold tensors or labelled arrays."""
@@ -144,6 +151,12 @@ class LinearEncoder(Encoder):
     """
 
     def _predict(self, features: torch.Tensor) -> torch.Tensor:
-        coef, intercept = (to_tensor(values, features.device) for values in (self.coef_, self.intercept_))
-        dtype = torch.promote_types(features.dtype, coef.dtype)
-        return features.to(dtype) @ coef.to(dtype).movedim(0, -1) + intercept.to(dtype)
+        device = features.device
+        intercept = to_tensor(self.intercept_, device)
+        predicted = []
+        for block in ondisk.row_blocks(self.coef_):
+            coef = to_tensor(block, device)
+            dtype = torch.promote_types(features.dtype, coef.dtype)
+            predicted.append(features.to(dtype) @ coef.to(dtype).movedim(0, -1))
+        whole = predicted[0] if len(predicted) == 1 else torch.cat(predicted, -1)
+        return whole.add_(intercept.to(dtype))

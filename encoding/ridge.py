@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
+from os import PathLike
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -12,12 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..models.memory import parse_bytes
 from ..neuro.progress import track
-from . import inputs
+from . import inputs, ondisk
+from .containers import ndim_of
+from .engine.missing import Pattern, gather, n_samples, part_of, patterns, restrict
 from .engine.moments import Split
 from .engine.paths import cross_validate
-from .engine.planning import Plan, Problem, make_plan, measure_speed
+from .engine.planning import Path, Plan, Problem, make_plan, measure_speed
 from .engine.primal import Fitted
 from .engine.scoring import Scoring
+from .engine.tables import Matrix, Table
 from .linear import LinearEncoder
 
 #: penalties of the default, one a decade
@@ -63,6 +68,8 @@ class RidgeCV(LinearEncoder):
         Cross-validated score of every penalty, ``(alphas, targets)``.
     path_
         ``"primal"``, ``"dual"``, ``"rotated"``, ``"loo"`` or ``"gcv"``: how it was computed.
+    n_samples_
+        Samples that each target was fitted to, ``(targets,)``.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -82,10 +89,10 @@ class RidgeCV(LinearEncoder):
     >>> from cerebridge import encoding
     >>> rng = np.random.default_rng(0)
     >>> X = rng.standard_normal((50, 4))
-    >>> Y = np.column_stack([X @ [1.0, 2.0, 0.0, 0.0], rng.standard_normal(50)])
-    >>> ridge = encoding.RidgeCV(alphas=[0.1, 10.0, 1000.0]).fit(X, Y)
+    >>> Y = rng.standard_normal((50, 2)) + np.outer(X @ [1.0, 2.0, 0.0, 0.0], [1, 0])
+    >>> ridge = encoding.RidgeCV(alphas=[0.01, 1.0, 1000.0]).fit(X, Y)
     >>> ridge.coef_.shape, ridge.alpha_.tolist()
-    ((2, 4), [0.1, 1000.0])
+    ((2, 4), [1.0, 1000.0])
     """
 
     #: every target is fitted by itself, so that many may be stacked into one fit
@@ -109,52 +116,58 @@ class RidgeCV(LinearEncoder):
         self.memory = memory
         self.progress = progress
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> RidgeCV:
+    def fit(self, X: Any, y: Any, groups: Any = None, coef_to: str | PathLike[str] | None = None) -> RidgeCV:
         """Choose a penalty for every target, and fit it to all samples.
 
         Parameters
         ----------
         X
-            Features, ``(samples, features)``.
+            Features, ``(samples, features)``. Like ``y`` they may be an HDF5 dataset, a memory map or a labelled
+            array that was not loaded: what is large beside ``memory`` is read in pieces and never as a whole.
         y
-            Responses, ``(samples,)`` or ``(samples, targets)``.
+            Responses, ``(samples,)`` or ``(samples, targets)``. In memory they may miss samples (NaN): each target is
+            fitted to those it has, with folds made of these.
         groups
             One label a sample, or the name of a coordinate of ``X`` or ``y``; goes to the splitter.
+        coef_to
+            A netCDF-4 file to which coefficients go as they are found, instead of into memory; it is complete or not
+            there. ``coef_`` is then a labelled array that reads it where it is asked for.
 
         Raises
         ------
         ValueError, TypeError
-            If input or parameters are wrong: missing values, no positive penalties, a fold that is empty, a
+            If input or parameters are wrong: missing features, no positive penalties, a fold that is empty, a
             device that is not there.
+        OSError
+            If coefficients cannot be written.
 
         Examples
         --------
         >>> from cerebridge import encoding, neuro
         >>> brain = neuro.simulate(n_stimuli=20, n_units=3, random_state=0)
-        >>> encoding.RidgeCV().fit(brain, brain).coef_.dims
+        >>> encoding.RidgeCV([100.0]).fit(brain, brain).coef_.dims
         ('neuroid', 'feature')
         """
-        features = inputs.features(self, X, reset=True)
-        targets = inputs.targets(y, len(features), X)
-        columns = targets.reshape(len(targets), -1)
-        splits = self._splits(len(features), y, groups, (X, y))
-        device = self._device(X)
-        dtype = torch.promote_types(features.dtype, targets.dtype)
-        plan = self._plan(features.shape, columns.shape, splits, device, dtype.itemsize)
-        alphas = torch.from_numpy(self._alphas()).to(device)
-        self.path_, fitted = cross_validate(
-            plan.path,
-            features.to(device, dtype),
-            columns,
-            [Split(train.to(device), test.to(device)) for train, test in splits],
-            alphas,
-            self._scoring(),
-            bool(self.fit_intercept),
-            plan.targets_at_once,
-            partial(track, description="fitting ridge", show=self.progress),
-        )
-        self._keep_fit(fitted, alphas.to(columns.device), X, y)
-        inputs.warn_of_missing_scores(fitted.scores.amax(1), targets, y)
+        features = ondisk.features(self, X, self._limit())
+        columns = ondisk.targets(y, len(features), X, self._limit())
+        features = features.to(self._device(X), torch.promote_types(features.dtype, columns.dtype))
+        found = patterns(columns)
+        splits = self._splits_of(found, len(features), y, inputs.group_labels(groups, len(features), (X, y)))
+        taken = ondisk.bytes_read(X, features) + ondisk.bytes_read(y, columns)
+        labels = self._describe(X, y)[2]
+        with ExitStack() as stack:
+            write = None
+            if coef_to is not None:
+                shape = (columns.shape[1], features.shape[1])
+                write = stack.enter_context(ondisk.writing(coef_to, shape, features.dtype, labels))
+            self.path_, fitted = self._fit(features, columns, found, splits, taken, write)
+        self._keep_fit(fitted, n_samples(found), X, y)
+        if coef_to is not None:
+            self.coef_ = ondisk.reading(coef_to, labels)
+        inputs.warn_of_ragged_targets(n_samples(found), len(features), len(found))
+        best = fitted.scores.amax(1)
+        inputs.warn_of_missing_scores(best, fitted.scores if ndim_of(y) == 2 else best, y)
+        inputs.warn_of_grid_edges(fitted.chosen, best, self._alphas())
         return self
 
     def plan(self, X: Any, y: Any, groups: Any = None) -> Plan:
@@ -176,40 +189,111 @@ class RidgeCV(LinearEncoder):
         """
         shapes = [given if isinstance(given, tuple) else np.shape(given) for given in (X, y)]
         arrays = [None if isinstance(given, tuple) else given for given in (X, y)]
-        splits = self._splits(shapes[0][0], arrays[1], groups, arrays)
+        splits = self._splits(shapes[0][0], arrays[1], inputs.group_labels(groups, shapes[0][0], arrays))
         device = self._device(X)
         dtype = torch.float64
         if all(str(getattr(given, "dtype", "")).endswith("float32") for given in arrays):
             dtype = torch.float32
-        columns = (shapes[1][0], 1) if len(shapes[1]) == 1 else shapes[1]
-        return self._plan(shapes[0], columns, splits, device, dtype.itemsize, measure_speed(device, dtype))
+        sizes = (*shapes[0], 1 if len(shapes[1]) == 1 else shapes[1][1])
+        streamed = any(ondisk.stays_on_disk(given, self._limit()) for given in arrays)
+        return self._plan(sizes, splits, device, dtype, streamed, speed=measure_speed(device, dtype))
 
     def _plan(
         self,
-        features: Sequence[int],
-        columns: Sequence[int],
+        sizes: tuple[int, int, int],
         splits: Sequence[Split],
         device: torch.device,
-        itemsize: int,
+        dtype: torch.dtype,
+        streamed: bool,
+        taken: int = 0,
         speed: float | None = None,
     ) -> Plan:
+        """Plan for samples, features and targets, where so many bytes are taken already."""
+        samples, features, targets = sizes
         problem = Problem(
-            samples=features[0],
-            features=features[1],
-            targets=columns[1],
+            samples=samples,
+            features=features,
+            targets=targets,
             alphas=len(self._alphas()),
-            splits=len(splits),
+            splits=max(1, len(splits)),
             held_out=max((len(split.test) for split in splits), default=1),
-            complementary=all(len(split.train) + len(split.test) == features[0] for split in splits),
-            itemsize=itemsize,
+            complementary=all(len(split.train) + len(split.test) == samples for split in splits),
+            itemsize=dtype.itemsize,
+            streamed=streamed,
         )
-        memory = None if self.memory is None else parse_bytes(self.memory)
+        limit = self._limit()
+        memory = None if limit is None else limit - taken
         return make_plan(problem, device, memory, speed, None if splits else self.cv)
 
-    def _splits(self, n_samples: int, y: Any, groups: Any, arrays: Sequence[Any]) -> list[Split]:
+    def _fit(
+        self,
+        features: Matrix,
+        columns: Matrix,
+        found: Sequence[Pattern],
+        splits: Sequence[Sequence[Split]],
+        taken: int,
+        write: Callable[[torch.Tensor, int, torch.Tensor], None] | None,
+    ) -> tuple[Path, Fitted]:
+        """Fit the targets of every pattern to its samples; the path is that of the first."""
+        device, dtype = features.device, features.dtype
+        fits = []
+        for pattern, its_splits in zip(found, splits, strict=True):
+            X, Y = part_of(features, columns, pattern)
+            streamed = isinstance(X, Table) or isinstance(Y, Table)
+            copied = X.shape[0] * (X.shape[1] + Y.shape[1]) * dtype.itemsize if len(found) > 1 else 0
+            sizes = (X.shape[0], X.shape[1], Y.shape[1])
+            plan = self._plan(sizes, its_splits, device, dtype, streamed, taken + copied)
+            path, fitted = cross_validate(
+                plan.path,
+                X,
+                Y,
+                [Split(train.to(device), test.to(device)) for train, test in its_splits],
+                torch.from_numpy(self._alphas()).to(device),
+                self._scoring(),
+                bool(self.fit_intercept),
+                plan.targets_at_once,
+                partial(track, description="fitting ridge", show=self.progress),
+                None if write is None else partial(write, pattern.targets),
+            )
+            fits.append((path, fitted))
+        return fits[0][0], gather(found, [fitted for _, fitted in fits])
+
+    def _limit(self) -> int | None:
+        return None if self.memory is None else parse_bytes(self.memory)
+
+    def _splits_of(
+        self, found: Sequence[Pattern], n: int, y: Any, groups: NDArray[Any] | None
+    ) -> list[list[Split]]:
+        """Splits for every pattern: made of its samples, restricted to them where they are given as indices."""
+        given = (
+            isinstance(self.cv, Iterable) and not isinstance(self.cv, str) and not hasattr(self.cv, "split")
+        )
+        whole = (
+            self._splits(n, y, groups) if given or any(len(pattern.samples) == n for pattern in found) else []
+        )
+        every = []
+        for samples, targets in found:
+            if len(samples) == n:
+                every.append(whole)
+                continue
+            rows = samples.cpu()
+            try:
+                some = None if groups is None else groups[rows.numpy()]
+                own = restrict(whole, rows) if given else self._splits(len(rows), None, some)
+                if not own:
+                    raise ValueError("no split has samples on both sides")
+            except ValueError as error:
+                raise ValueError(
+                    f"{len(targets)} targets, first {inputs.name_of(y, 1, int(targets[0]))}, have only {len(rows)} of "
+                    f"{n} samples, too few for this cv ({str(error).rstrip('.')}); drop them or use fewer folds."
+                ) from None
+            every.append(own)
+        return every
+
+    def _splits(self, n_samples: int, y: Any, groups: NDArray[Any] | None) -> list[Split]:
         """Training and held-out samples; none for what has a closed form."""
         if not isinstance(self.cv, str) or self.cv not in ("loo", "gcv"):
-            return inputs.splits(self.cv, n_samples, y, groups, arrays)
+            return inputs.splits(self.cv, n_samples, y, groups)
         if groups is not None:
             raise ValueError(
                 f"cv={self.cv!r} leaves out single samples, but there are groups; use "
@@ -242,17 +326,19 @@ class RidgeCV(LinearEncoder):
             )
         return cast(Scoring, self.scoring)
 
-    def _keep_fit(self, fitted: Fitted, alphas: torch.Tensor, X: Any, y: Any) -> None:
+    def _keep_fit(self, fitted: Fitted, counts: torch.Tensor, X: Any, y: Any) -> None:
         best = fitted.scores.gather(1, fitted.chosen[:, None])[:, 0]
+        alphas = torch.from_numpy(self._alphas())
         self._keep(
             X,
             y,
             {
                 "coef_": (fitted.coef, ("target", "feature")),
                 "intercept_": (fitted.intercept, ("target",)),
-                "alpha_": (alphas[fitted.chosen], ("target",)),
+                "alpha_": (alphas.to(best.device)[fitted.chosen], ("target",)),
                 "best_score_": (best, ("target",)),
                 "cv_scores_": (fitted.scores.T, ("alpha", "target")),
+                "n_samples_": (counts, ("target",)),
             },
-            {"alpha": ("alpha", alphas.cpu().numpy())},
+            {"alpha": ("alpha", alphas.numpy())},
         )

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from .moments import Split, centre, take
+from .moments import Split, centre
 from .planning import FEATURE_BLOCK
 from .primal import Fitted, Primal
 from .scoring import Scoring, pearsonr_from_sums, r2_from_sums
 from .spectral import Spectrum, choose, inverse_filters, is_rough, spectrum
+from .tables import Matrix, columns, take
 
 
 class Dual:
@@ -24,7 +25,7 @@ class Dual:
     Parameters
     ----------
     X
-        Features, ``(samples, features)``.
+        Features, ``(samples, features)``; a table is read in blocks of features.
     splits
         Every training set is the complement of its held-out set.
     alphas
@@ -53,7 +54,7 @@ class Dual:
 
     def __init__(
         self,
-        X: torch.Tensor,
+        X: Matrix,
         splits: Sequence[Split],
         alphas: torch.Tensor,
         scoring: Scoring,
@@ -135,7 +136,7 @@ class Rotated:
         return rotated._replace(coef=coef, intercept=rotated.intercept - coef @ self.mean)
 
 
-def kernel_spectrum(X: torch.Tensor, fit_intercept: bool) -> Spectrum:
+def kernel_spectrum(X: Matrix, fit_intercept: bool) -> Spectrum:
     """Eigenvalues and eigenvectors of the linear kernel of the samples; with an intercept without its direction.
 
     Examples
@@ -153,9 +154,7 @@ def kernel_spectrum(X: torch.Tensor, fit_intercept: bool) -> Spectrum:
     return Spectrum(values, expand(vectors) if fit_intercept else vectors)
 
 
-def coefficients(
-    weights: torch.Tensor, X: torch.Tensor, fit_intercept: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def coefficients(weights: torch.Tensor, X: Matrix, fit_intercept: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Coefficients of features from weights of samples, and what they predict at the mean of the features.
 
     Parameters
@@ -194,11 +193,11 @@ def coefficients(
     return coef, shift
 
 
-def _blocks(X: torch.Tensor, centred: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _blocks(X: Matrix, centred: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Blocks of features as the fit sees them, and the means that were taken off."""
     width = max(1, FEATURE_BLOCK // len(X))
     for start in range(0, X.shape[1], width):
-        block = X[:, start : start + width]
+        block = columns(X, start, start + width)
         yield centre(block) if centred else (block, torch.zeros_like(block[0]))
 
 

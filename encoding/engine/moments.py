@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 import torch
 
+from .tables import Matrix, pieces
+from .tables import take as take
+
 
 class Split(NamedTuple):
     """Sorted sample indices of one training set and of the set held out from it."""
@@ -103,7 +106,7 @@ def leave_one_out(parts: Sequence[Moments]) -> Iterator[Moments]:
 
 
 def split_moments(
-    a: torch.Tensor, b: torch.Tensor, splits: Sequence[Split], dtype: torch.dtype | None = None
+    a: Matrix, b: Matrix, splits: Sequence[Split], dtype: torch.dtype | None = None
 ) -> Iterator[tuple[Moments, Moments]]:
     """Moments of the training and of the held-out samples of every split.
 
@@ -141,23 +144,20 @@ def is_partition(splits: Sequence[Split], n: int) -> bool:
     return complete and len(splits) > 1 and len(held_out) == n and int(held_out.bincount().max()) == 1
 
 
-def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows of ``x`` at sorted indices, as a view where they are neighbours."""
-    first, last = int(index[0]), int(index[-1])
-    return x[first : last + 1] if last - first + 1 == len(index) else x[index]
-
-
-def moments_at(
-    a: torch.Tensor, b: torch.Tensor, index: torch.Tensor, dtype: torch.dtype | None = None
-) -> Moments:
-    """Moments of the samples at sorted indices."""
-    rows = take(a, index).to(dtype or a.dtype)
-    return Moments.of(rows, rows if b is a else take(b, index).to(dtype or b.dtype))
+def moments_at(a: Matrix, b: Matrix, index: torch.Tensor, dtype: torch.dtype | None = None) -> Moments:
+    """Moments of the samples at sorted indices, added up over the pieces in which tables are read."""
+    total: Moments | None = None
+    for part in pieces(index, a) if b is a else pieces(index, a, b):
+        rows = take(a, part).to(dtype or a.dtype)
+        moments = Moments.of(rows, rows if b is a else take(b, part).to(dtype or b.dtype))
+        total = moments if total is None else total + moments
+    assert total is not None
+    return total
 
 
 def whole(
-    a: torch.Tensor,
-    b: torch.Tensor,
+    a: Matrix,
+    b: Matrix,
     training: Moments,
     held: Moments,
     dtype: torch.dtype | None = None,

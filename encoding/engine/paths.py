@@ -12,6 +12,7 @@ from .moments import Split
 from .planning import Path
 from .primal import Fitted, Primal
 from .scoring import Scoring
+from .tables import Matrix, Table, columns
 
 Ridge = Primal | Dual | Rotated | LeaveOneOut
 
@@ -23,7 +24,7 @@ PENALTIES = (1e-100, 1e100)
 
 def prepare(
     path: Path,
-    X: torch.Tensor,
+    X: Matrix,
     splits: Sequence[Split],
     alphas: torch.Tensor,
     scoring: Scoring,
@@ -31,7 +32,7 @@ def prepare(
 ) -> tuple[Path, Ridge]:
     """Decompose the features for every split; where a kernel is too rough for its penalties, rotate instead.
 
-    ``"loo"`` and ``"gcv"`` need no splits.
+    ``"loo"`` and ``"gcv"`` need no splits. A table of features stays where it is as long as the way allows that.
 
     Examples
     --------
@@ -45,6 +46,7 @@ def prepare(
     ['dual', 'rotated']
     """
     if path in ("loo", "gcv"):
+        X = X.whole() if isinstance(X, Table) else X
         return path, LeaveOneOut(X, alphas, scoring, fit_intercept, path == "gcv")
     if path == "primal":
         return path, Primal(X, splits, alphas, scoring, fit_intercept)
@@ -52,19 +54,26 @@ def prepare(
         dual = Dual(X, splits, alphas, scoring, fit_intercept)
         if not dual.is_rough:
             return path, dual
+        if isinstance(X, Table):
+            raise ValueError(
+                f"alphas as small as {float(alphas.min()):.1g} (of scaled features) are lost in the rounding of the "
+                "kernel of X; use larger alphas, or load X into memory."
+            )
+    X = X.whole() if isinstance(X, Table) else X
     return "rotated", Rotated(X, splits, alphas, scoring, fit_intercept)
 
 
 def cross_validate(
     path: Path,
-    X: torch.Tensor,
-    Y: torch.Tensor,
+    X: Matrix,
+    Y: Matrix,
     splits: Sequence[Split],
     alphas: torch.Tensor,
     scoring: Scoring,
     fit_intercept: bool,
     at_once: int,
     track: Callable[[Sequence[int]], Iterable[int]] = iter,
+    keep: Callable[[int, torch.Tensor], None] | None = None,
 ) -> tuple[Path, Fitted]:
     """Fit every column of ``Y``, a block at a time on the device of ``X``, and collect where ``Y`` is.
 
@@ -73,11 +82,13 @@ def cross_validate(
     path, X, splits, alphas, scoring, fit_intercept
         As for :func:`prepare`.
     Y
-        ``(samples, targets)``, of any precision and on any device.
+        ``(samples, targets)``, of any precision and on any device; of a table no more than a block is in memory.
     at_once
         Targets a block.
     track
         Draws progress over the blocks.
+    keep
+        Takes the first target of a block and its coefficients, of which none are then returned.
 
     Returns
     -------
@@ -97,27 +108,42 @@ def cross_validate(
     >>> round(fitted.coef.item(), 6)
     3.0
     """
-    scale = binary_scale(X)[None]
+    scale = binary_scale(X.largest if isinstance(X, Table) else X)[None]
     alphas = (alphas * scale.double().square()).clamp(*PENALTIES)
-    path, ridge = prepare(path, X if bool(scale == 1) else X * scale, splits, alphas, scoring, fit_intercept)
+    if not bool(scale == 1):
+        X = X.times(scale) if isinstance(X, Table) else X * scale
+    path, ridge = prepare(path, X, splits, alphas, scoring, fit_intercept)
+    home = torch.device("cpu") if isinstance(Y, Table) else Y.device
     results: Fitted | None = None
     for start in track(range(0, Y.shape[1], at_once)):
-        block = slice(start, start + at_once)
-        columns = Y[:, block].to(X.device, X.dtype)
-        scales = binary_scale(columns, 0)
-        factor = scale / scales
-        part = ridge.fit(columns if bool((scales == 1).all()) else columns * scales)
-        part = part._replace(intercept=part.intercept / scales)
-        if not bool((factor == 1).all()):
-            part.coef.mul_(factor[:, None])
-        if at_once >= Y.shape[1] and Y.device == X.device:
+        part = _fit_block(ridge, X, Y, start, start + at_once, scale)
+        if keep is not None:
+            keep(start, part.coef)
+            part = part._replace(coef=part.coef[:, :0])
+        if at_once >= Y.shape[1] and home == X.device:
             return path, part
         if results is None:
-            results = Fitted(*(x.new_empty(Y.shape[1], *x.shape[1:], device=Y.device) for x in part))
+            results = Fitted(*(x.new_empty(Y.shape[1], *x.shape[1:], device=home) for x in part))
         for whole, piece in zip(results, part, strict=True):
-            whole[block] = piece.to(Y.device)
+            whole[start : start + at_once] = piece.to(home)
     assert results is not None
     return path, results
+
+
+def _fit_block(ridge: Ridge, X: Matrix, Y: Matrix, start: int, stop: int, scale: torch.Tensor) -> Fitted:
+    """Neighbouring targets, brought near 1 and back."""
+    if isinstance(Y, Table) and isinstance(X, Table) and isinstance(ridge, Primal):
+        table = Y.columns(start, stop)
+        scales = binary_scale(table.largest[None], 0)
+        part = ridge.fit(table.times(scales))
+    else:
+        block = columns(Y, start, stop).to(X.device, X.dtype)
+        scales = binary_scale(block, 0)
+        part = ridge.fit(block if bool((scales == 1).all()) else block * scales)
+    factor = scale / scales
+    if not bool((factor == 1).all()):
+        part.coef.mul_(factor[:, None])
+    return part._replace(intercept=part.intercept / scales)
 
 
 def binary_scale(x: torch.Tensor, dim: int | None = None) -> torch.Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+
+from .tables import PIECE
 
 Path = Literal["primal", "dual", "rotated", "loo", "gcv"]
 
@@ -39,6 +41,8 @@ class Problem:
         Whether every training set is all that is not held out.
     itemsize
         Bytes of a number.
+    streamed
+        Whether the features stay on disk and are read in pieces.
     """
 
     samples: int
@@ -49,6 +53,7 @@ class Problem:
     held_out: int
     complementary: bool = True
     itemsize: int = 8
+    streamed: bool = False
 
     def operations(self, path: Path) -> float:
         """Floating-point operations of one way."""
@@ -68,7 +73,7 @@ class Problem:
             scores = 2 * n * r * t * (a if path == "loo" else 1)
             return 2 * n * p * r + EIGH * r**3 + 4 * n * r * t + scores + 2 * n * p * t
         if path == "rotated":
-            rotated = Problem(n, r, t, a, k, m, self.complementary, self.itemsize)
+            rotated = replace(self, features=r)
             return SVD * n * p * r + rotated.operations("primal") + 2 * r * p * t
         passes = 1 if self.complementary else k
         moments = passes * 2 * n * p * (p + t)
@@ -79,6 +84,14 @@ class Problem:
     def fixed_bytes(self, path: Path) -> int:
         """Working memory that does not depend on the number of targets."""
         n, p, k, m = self.samples, self.features, self.splits, self.held_out
+        if self.streamed:
+            # pieces as they are read, brought to their precision, centred and multiplied; or all, where there is no way
+            in_pieces = path in ("primal", "dual")
+            read = 6 * PIECE + (8 * 3 * p * p if path == "primal" else 0)
+            resident = replace(self, streamed=False).fixed_bytes(path)
+            if path == "primal":
+                resident -= 8 * 2 * m * p
+            return resident + (read if in_pieces else 2 * self.itemsize * n * p)
         if path == "dual":
             return 8 * (5 * n * n + 4 * n * m + 3 * min(FEATURE_BLOCK, n * p))
         if path in ("loo", "gcv"):
@@ -94,13 +107,15 @@ class Problem:
     def bytes_per_target(self, path: Path) -> int:
         """Working memory of one target, results left out."""
         n, p, m = self.samples, self.features, self.held_out
+        if self.streamed and path == "primal":
+            n = m = 0
         scores = (self.splits + 2) * self.alphas
         if path == "dual":
             return self.itemsize * (4 * n + 5 * m + p + scores)
         if path in ("loo", "gcv"):
             return self.itemsize * (6 * n + 3 * min(n, p) + p + scores)
         blocks = 2 * self.splits + 6 if self.complementary else 6
-        return self.itemsize * (n + blocks * min(n, p) + 4 * m + p + scores)
+        return self.itemsize * (n + blocks * min(self.samples, p) + 4 * m + p + scores)
 
 
 @dataclass(frozen=True)

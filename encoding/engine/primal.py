@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from .moments import Moments, Split, centre, split_moments, take, whole
+from .moments import Moments, Split, split_moments, whole
 from .scoring import Scoring, pearsonr_from_sums, r2_from_sums
 from .spectral import choose, inverse_filters, robust_spectrum
+from .tables import Matrix, pieces, take, triangle
 
 #: rows of a triangle that are multiplied at once: fewer skip more zeros, but products of thin matrices are slow
 ROWS = 300
@@ -71,7 +72,7 @@ class Primal:
     Parameters
     ----------
     X
-        Features, ``(samples, features)``.
+        Features, ``(samples, features)``; a table is read in pieces.
     splits
         Training and held-out samples.
     alphas
@@ -95,7 +96,7 @@ class Primal:
 
     def __init__(
         self,
-        X: torch.Tensor,
+        X: Matrix,
         splits: Sequence[Split],
         alphas: torch.Tensor,
         scoring: Scoring,
@@ -110,17 +111,17 @@ class Primal:
             total = total or whole(X, X, training, held, torch.float64)
             self.held_out.append(self._held_out(self._fitted(training), held, split))
         assert total is not None
-        self.vectors, inverse = self._basis(self._fitted(total), X)
+        self.vectors, inverse = self._basis(self._fitted(total), torch.arange(len(X), device=X.device))
         self.inverse = inverse.to(X.dtype)
 
-    def fit(self, Y: torch.Tensor) -> Fitted:
+    def fit(self, Y: Matrix) -> Fitted:
         """Choose a penalty for every column of ``Y``, ``(samples, targets)``, and fit it to all samples."""
         scores = []
         total: Moments | None = None
         pairs = split_moments(Y, self.X, self.splits)
         for (training, held), held_out, split in zip(pairs, self.held_out, self.splits, strict=True):
             total = total or whole(Y, self.X, training, held)
-            scores.append(self._score(held_out, self._fitted(training), held, take(Y, split.test)))
+            scores.append(self._score(held_out, self._fitted(training), held, Y, split.test))
         assert total is not None
         mean_scores = torch.stack(scores).nanmean(0)
         chosen = choose(mean_scores, self.alphas)
@@ -132,33 +133,33 @@ class Primal:
         """What least squares sees of a training set."""
         return training if self.fit_intercept else training.about_origin()
 
-    def _basis(self, training: Moments, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _basis(self, training: Moments, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Eigenvectors of the training features, and the inverse filters of every penalty in float64."""
         values, vectors = robust_spectrum(
-            training.products, float(self.alphas.min()), lambda: rows - training.mean_a
+            training.products, float(self.alphas.min()), lambda: triangle(self.X, index, training.mean_a)
         )
         return vectors.to(self.X.dtype), inverse_filters(values, self.alphas)
 
     def _held_out(self, training: Moments, held: Moments, split: Split) -> HeldOut:
-        vectors, inverse = self._basis(training, take(self.X, split.train))
+        vectors, inverse = self._basis(training, split.train)
         if self.scoring == "pearsonr":
             # correlation ignores scale; without it, a large penalty would take the sums below the number format
             inverse = inverse / inverse.amax(1, keepdim=True).clamp(min=torch.finfo(inverse.dtype).tiny)
         shift = (held.mean_a - training.mean_a).to(vectors.dtype) @ vectors
-        triangle = torch.linalg.qr(centre(take(self.X, split.test))[0] @ vectors, mode="r").R
-        return HeldOut(vectors, inverse.to(vectors.dtype), shift, triangle)
+        rows = triangle(self.X, split.test, held.mean_a, vectors)
+        return HeldOut(vectors, inverse.to(vectors.dtype), shift, rows)
 
     def _score(
-        self, held_out: HeldOut, training: Moments, held: Moments, truth: torch.Tensor
+        self, held_out: HeldOut, training: Moments, held: Moments, Y: Matrix, test: torch.Tensor
     ) -> torch.Tensor:
         """Score of every target and penalty on one split, ``(targets, alphas)``."""
-        truth, mean = centre(truth)
+        squares = [(take(Y, part) - held.mean_a).square_().sum(0) for part in pieces(test, Y)]
+        variation = torch.stack(squares).sum(0)[:, None]
         z = training.products @ held_out.vectors
         product = (z * (held.products @ held_out.vectors)) @ held_out.inverse.T
-        variation = truth.square().sum(0)[:, None]
         predicted = held_out.sums_of_squares(z)
         if self.scoring == "pearsonr":
             return pearsonr_from_sums(product, variation, predicted)
-        offset = (mean - training.mean_a)[:, None] - (z * held_out.shift) @ held_out.inverse.T
+        offset = (held.mean_a - training.mean_a)[:, None] - (z * held_out.shift) @ held_out.inverse.T
         residual = variation - 2 * product + predicted + held.n * offset.square()
         return r2_from_sums(residual.clamp(min=0), variation)
