@@ -88,11 +88,11 @@ class RidgeCV(LinearEncoder):
     >>> import numpy as np
     >>> from cerebridge import encoding
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.standard_normal((50, 4))
-    >>> Y = rng.standard_normal((50, 2)) + np.outer(X @ [1.0, 2.0, 0.0, 0.0], [1, 0])
-    >>> ridge = encoding.RidgeCV(alphas=[0.01, 1.0, 1000.0]).fit(X, Y)
+    >>> X = rng.standard_normal((50, 20))
+    >>> Y = rng.standard_normal((50, 2)) + np.outer(X[:, 0], [2, 0])
+    >>> ridge = encoding.RidgeCV(alphas=[0.1, 10.0, 1000.0]).fit(X, Y)
     >>> ridge.coef_.shape, ridge.alpha_.tolist()
-    ((2, 4), [1.0, 1000.0])
+    ((2, 20), [10.0, 1000.0])
     """
 
     #: every target is fitted by itself, so that many may be stacked into one fit
