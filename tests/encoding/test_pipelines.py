@@ -55,7 +55,7 @@ def test_permutations_in_one_fit_equal_refits(estimator, monkeypatch):
 
 @pytest.mark.parametrize(
     "estimator",
-    [PLSRegression(), SELECTED, Ridge([1.0, 2.0, 3.0])],
+    [PLSRegression(), SELECTED, Ridge(np.array([1.0, 2.0, 3.0]))],
     ids=str,
 )
 def test_targets_that_are_fitted_together_stay_by_themselves(estimator):
