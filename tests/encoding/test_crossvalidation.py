@@ -141,6 +141,29 @@ def test_units_with_missing_responses_are_scored_on_their_own_rows(scoring):
     assert np.isfinite(result.dataset["p"]).all()
 
 
+class OwnRidge(encoding.RidgeCV):
+    handles_missing = True
+
+
+def test_ridge_fits_units_with_missing_responses_on_their_own_rows():
+    model = OwnRidge(np.logspace(-3, 3, 7), cv=3)
+    with pytest.warns(UserWarning, match="responses are missing, in 3 of 4 units"):
+        result = encoding.evaluate(model, X, HOLES, cv=FOLDS, permutations=4, bootstrap=20)
+    for unit in range(4):
+        rows = np.flatnonzero(~np.isnan(HOLES[:, unit]))
+        folds = [tuple(np.flatnonzero(np.isin(rows, part)) for part in fold) for fold in FOLDS]
+        alone = encoding.evaluate(model, X[rows], HOLES[rows, unit], cv=folds, control=False)
+        np.testing.assert_allclose(result.score.values[0, :, unit], alone.score.values[0, :, 0], rtol=1e-9)
+    assert np.isfinite(result.dataset["score_low"]).all()
+
+
+def test_closed_forms_of_leaving_one_out_are_no_strangers_to_groups():
+    single = encoding.evaluate(encoding.RidgeCV(np.logspace(-3, 3, 7), cv="loo"), X, Y, control=False)
+    assert single.audit["split"].startswith("5 folds over stimuli")
+    with pytest.raises(ValueError, match="leaves out single samples, but there are groups"):
+        encoding.evaluate(encoding.RidgeCV(cv="loo"), X, Y, groups=np.arange(40) // 4, control=False)
+
+
 def test_missing_responses_need_an_estimator_that_takes_them():
     with pytest.raises(
         ValueError, match=r"3 of 4 units have missing.*\(first: unit 1 in row \d+\).*as RidgeCV does"
