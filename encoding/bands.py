@@ -78,7 +78,7 @@ def _coordinate(X: Any, name: str, parameter: str) -> NDArray[Any]:
     """Labels of features, which only a labelled array has."""
     if kind_of(X) != "xarray":
         raise ValueError(
-            f"{parameter}={name!r} names a coordinate, but X has no labels here (evaluate passes plain arrays on): "
+            f"{parameter}={name!r} names a coordinate, but X has no labels here: "
             f"give one label a feature, such as {parameter}=X[{name!r}].values."
         )
     if name not in X.coords or X.coords[name].dims != X.dims[1:2]:

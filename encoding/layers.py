@@ -70,6 +70,9 @@ class LayerSelectionCV(LinearEncoder):
     ['early', 'late']
     """
 
+    #: spaces may be named by a label of the features
+    takes_labels = True
+
     def __init__(
         self,
         estimator: Any = None,

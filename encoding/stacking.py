@@ -63,6 +63,9 @@ class StackedEncoder(LinearEncoder):
     [1.0, 0.0]
     """
 
+    #: spaces may be named by a label of the features
+    takes_labels = True
+
     def __init__(
         self,
         estimator: Any = None,

@@ -96,16 +96,46 @@ def join_encoders(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> 
     parts = [inputs[encoder] for encoder in settings["encoders"]]
     common = [name for name in parts[0].data_vars if all(name in part for part in parts)]
     named = [
-        part[common].assign_coords(model=[f"{model} ({encoder})" for model in part["model"].values])
+        part[common].assign_coords(model=[_by(model, encoder) for model in part["model"].values])
         for encoder, part in zip(settings["encoders"], parts, strict=True)
     ]
     joined = parts[0][[name for name in common if "model" not in parts[0][name].dims]]
     joined = joined.assign_coords(model=np.concatenate([part["model"].values for part in named]))
     for name in (name for name in common if "model" in parts[0][name].dims):
         joined[name] = (parts[0][name].dims, np.concatenate([part[name].values for part in named]))
-    joined.attrs = dict(parts[0].attrs)
-    audits = {encoder: part.attrs["audit"] for encoder, part in zip(settings["encoders"], parts, strict=True)}
-    joined.attrs["audit"] = {**parts[0].attrs["audit"], "encoders": audits}
+    audits = {encoder: inputs[encoder].attrs["audit"] for encoder in settings["encoders"]}
+    facts = parts[0].attrs["provenance"]
+    estimators = {name: inputs[name].attrs["provenance"]["estimator"] for name in settings["encoders"]}
+    joined.attrs = parts[0].attrs | {
+        "audit": _joined_audit(audits),
+        "provenance": facts | {"estimator": estimators},
+    }
+    return joined
+
+
+def _by(model: Any, encoder: str) -> str:
+    return f"{model} ({encoder})"
+
+
+def _joined_audit(audits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What is said of each model under its name with its encoder; all else is the same for every encoder."""
+
+    def of_all(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        return {_by(model, encoder): score for encoder in scores for model, score in scores[encoder].items()}
+
+    joined = dict(next(iter(audits.values())))
+    if "shuffle_control" in joined:
+        joined["shuffle_control"] = of_all({name: audit["shuffle_control"] for name, audit in audits.items()})
+    chosen = {
+        name: audit["selection"] for name, audit in audits.items() if isinstance(audit["selection"], Mapping)
+    }
+    if chosen:
+        joined["selection"] = {"scoring": next(iter(chosen.values()))["scoring"]} | {
+            key: of_all({name: selection[key] for name, selection in chosen.items()})
+            for key in ("selection_score", "nested_score")
+        }
+    if grids := {name: audit["alpha_grid"] for name, audit in audits.items() if "alpha_grid" in audit}:
+        joined["alpha_grid"] = grids
     return joined
 
 

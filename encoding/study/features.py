@@ -202,4 +202,4 @@ def _indicators(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr
         sfreq=recording.attrs.get("sfreq"),
         provenance=f"indicators of {label}",
     )
-    return array if settings["hrf"] is None else encoding.convolve_hrf(array, hrf=settings["hrf"])
+    return array if settings["hrf"] is None else encoding.convolve_hrf(array, recording, settings["hrf"])

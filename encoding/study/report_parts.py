@@ -116,7 +116,7 @@ def flat_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return [(str(key).replace("_", " "), _in_words(value)) for key, value in facts.items()]
 
 
-def audit_of_models(audit: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], list[Table]]:
+def audit_of_models(audit: Mapping[str, Any], names: Mapping[str, str]) -> tuple[dict[str, Any], list[Table]]:
     """What an audit says of each model as a table, and the rest of it.
 
     Parameters
@@ -124,7 +124,7 @@ def audit_of_models(audit: Mapping[str, Any], names: Sequence[str]) -> tuple[dic
     audit
         Of a result.
     names
-        The models as they are called in the report, in order.
+        Of each model its name in the report.
     """
     rest = {key: value for key, value in audit.items() if key not in ("selection", "shuffle_control")}
     selection, shuffled = audit.get("selection"), audit.get("shuffle_control")
@@ -141,8 +141,7 @@ def audit_of_models(audit: Mapping[str, Any], names: Sequence[str]) -> tuple[dic
     if not values:
         return rest, []
     rows: list[list[str | Number]] = [
-        [name, *(Number.of(column.get(model, np.nan)) for column in values)]
-        for name, model in zip(names, values[0], strict=True)
+        [name, *(Number.of(column.get(model, np.nan)) for column in values)] for model, name in names.items()
     ]
     return rest, [Table(columns, rows)]
 

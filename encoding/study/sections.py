@@ -39,8 +39,8 @@ def section(entry: Entry, recording: str, group: str, dataset: xr.Dataset) -> Se
     """
     result = Result(dataset)
     part = SECTIONS[entry["kind"]](entry, recording, group, result)
-    names = short_names([str(name) for name in dataset["model"].values])
-    facts, tables = audit_of_models(result.audit, names)
+    models = [str(name) for name in dataset["model"].values]
+    facts, tables = audit_of_models(result.audit, dict(zip(models, short_names(models), strict=True)))
     part.audit.extend(flat_rows(facts))
     part.audit_table.extend(tables)
     part.provenance.extend(flat_rows(result.provenance))

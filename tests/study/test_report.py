@@ -174,7 +174,7 @@ def test_what_an_audit_says_of_models_becomes_a_table():
         "shuffle_control": {"net/a": 0.01},
         "selection": {"scoring": "r2", "selection_score": {"net/a": 0.5}, "nested_score": {"net/a": 0.4}},
     }
-    rest, (table,) = audit_of_models(audit, ["a"])
+    rest, (table,) = audit_of_models(audit, {"net/a": "a"})
     assert rest == {"split": "x"}
     assert [str(cell) for cell in table.rows[0]] == ["a", "0.400", "0.500", "0.010"]
-    assert audit_of_models({"selection": "nothing"}, ["a"]) == ({"selection": "nothing"}, [])
+    assert audit_of_models({"selection": "nothing"}, {"a": "a"}) == ({"selection": "nothing"}, [])
