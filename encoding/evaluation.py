@@ -20,7 +20,7 @@ from .normalisation import attach_ceiling, find_ceiling
 from .results import Result, median_or_nan
 from .runs import run_models
 from .scorers import SCORERS, Scorer, find_scorer
-from .selection import find_selector, grid_audit, selection_audit
+from .selection import find_selector, selection_audit
 from .significance import check_count
 from .splits import Splits, make_splits
 from .tabulation import attach_intervals, attach_p, missing_scores, tabulate
@@ -129,9 +129,8 @@ def evaluate(
     check_client(client)
     task = prepare_task(estimator, X, Y, repeats, by)
     scorer = find_scorer(scoring, task.labels is not None)
-    n_units = len(task.units["neuroid_id"][1])
     bound, source = find_ceiling(
-        task.responses, ceiling, scorer, n_units, single=repeats == "keep", random_state=random_state
+        task.responses, ceiling, scorer, task.n_units, single=repeats == "keep", random_state=random_state
     )
     splits = make_splits(task.rows, cv, groups, labels=task.labels, random_state=random_state)
     _check_folds(task, splits, scorer)
@@ -161,8 +160,7 @@ def evaluate(
         audit=task.notes
         | audit_splits(task.rows, splits, task.labels)
         | notes
-        | selection_audit(crossvalidation, runs)
-        | grid_audit(estimator, runs),
+        | selection_audit(crossvalidation, runs),
         provenance=provenance(estimator, runs, task.truth, splits, random_state, time.time() - started),
     )
     return Result(dataset)

@@ -35,6 +35,11 @@ def find_selector(estimator: Any, labels: bool) -> Scorer | None:
 
 
 def selection_audit(crossvalidation: CrossValidation, runs: dict[str, ModelRun]) -> dict[str, Any]:
+    """The score of the choice of hyperparameters beside the nested one, and how many penalties end their grid."""
+    return _beside_nested(crossvalidation, runs) | _grid_ends(crossvalidation.estimator, runs)
+
+
+def _beside_nested(crossvalidation: CrossValidation, runs: dict[str, ModelRun]) -> dict[str, Any]:
     """The score by which hyperparameters were chosen beside the nested one, both in the unit of the choice."""
     selected, nested = {}, {}
     for model, run in runs.items():
@@ -51,7 +56,7 @@ def selection_audit(crossvalidation: CrossValidation, runs: dict[str, ModelRun])
     return {"selection": {"scoring": name, "selection_score": selected, "nested_score": nested}}
 
 
-def grid_audit(estimator: Any, runs: dict[str, ModelRun]) -> dict[str, str]:
+def _grid_ends(estimator: Any, runs: dict[str, ModelRun]) -> dict[str, str]:
     """How many fits would rather have had a penalty that is not on the grid, warned of where they are many.
 
     A target that nothing predicts rightly takes the largest penalty, so there only scores above 0 count.
@@ -68,5 +73,5 @@ def grid_audit(estimator: Any, runs: dict[str, ModelRun]) -> dict[str, str]:
     high = float(((alpha == alphas.max()) & (best > 0)).mean())
     said = f"{low:.0%} of fits took the smallest alpha ({alphas.min():g}), {high:.0%} the largest ({alphas.max():g})"
     if max(low, high) > MANY:
-        warnings.warn(f"{said}; extend the grid on that side.", stacklevel=3)
+        warnings.warn(f"{said}; extend the grid on that side.", stacklevel=4)
     return {"alpha_grid": said}

@@ -57,6 +57,11 @@ class Task:
     labelled: bool = False
     maps: bool = False
 
+    @property
+    def n_units(self) -> int:
+        """How many units are predicted; one for a classifier."""
+        return len(self.units["neuroid_id"][1])
+
     def features(self, name: str) -> Array | xr.DataArray:
         """Values of one model, read now and not before, so that models need not fit into memory together.
 
