@@ -215,6 +215,10 @@ def splits(
     groups = group_labels(groups, n_samples, arrays)
     if groups is not None and isinstance(cv, int | np.integer):
         cv = GroupKFold(max(2, min(int(cv), len(np.unique(groups)))))
+    if isinstance(cv, int | np.integer) and cv > n_samples:
+        raise ValueError(
+            f"cv={cv} folds need at least {cv} samples, but n_samples={n_samples}; use fewer folds or more samples."
+        )
     cv = check_cv(list(cv) if isinstance(cv, Iterable) and not hasattr(cv, "split") else cv)
     pairs = list(cv.split(np.zeros((n_samples, 1)), y, groups))
     if not pairs:

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from ..models.memory import parse_bytes
@@ -161,9 +162,8 @@ class RidgeCV(LinearEncoder):
                 shape = (columns.shape[1], features.shape[1])
                 write = stack.enter_context(ondisk.writing(coef_to, shape, features.dtype, labels))
             self.path_, fitted = self._fit(features, columns, found, splits, taken, write)
-        self._keep_fit(fitted, n_samples(found), X, y)
-        if coef_to is not None:
-            self.coef_ = ondisk.reading(coef_to, labels)
+        coef = None if coef_to is None else ondisk.reading(coef_to, labels)
+        self._keep_fit(fitted, n_samples(found), coef, X, y)
         inputs.warn_of_ragged_targets(n_samples(found), len(features), len(found))
         best = fitted.scores.amax(1)
         inputs.warn_of_missing_scores(best, fitted.scores if ndim_of(y) == 2 else best, y)
@@ -280,7 +280,7 @@ class RidgeCV(LinearEncoder):
             try:
                 some = None if groups is None else groups[rows.numpy()]
                 own = restrict(whole, rows) if given else self._splits(len(rows), None, some)
-                if not own:
+                if given and not own:
                     raise ValueError("no split has samples on both sides")
             except ValueError as error:
                 raise ValueError(
@@ -326,19 +326,21 @@ class RidgeCV(LinearEncoder):
             )
         return cast(Scoring, self.scoring)
 
-    def _keep_fit(self, fitted: Fitted, counts: torch.Tensor, X: Any, y: Any) -> None:
+    def _keep_fit(
+        self, fitted: Fitted, counts: torch.Tensor, coef: xr.DataArray | None, X: Any, y: Any
+    ) -> None:
+        """Set what was learned; ``coef`` are coefficients that are on disk."""
         best = fitted.scores.gather(1, fitted.chosen[:, None])[:, 0]
         alphas = torch.from_numpy(self._alphas())
-        self._keep(
-            X,
-            y,
-            {
-                "coef_": (fitted.coef, ("target", "feature")),
-                "intercept_": (fitted.intercept, ("target",)),
-                "alpha_": (alphas.to(best.device)[fitted.chosen], ("target",)),
-                "best_score_": (best, ("target",)),
-                "cv_scores_": (fitted.scores.T, ("alpha", "target")),
-                "n_samples_": (counts, ("target",)),
-            },
-            {"alpha": ("alpha", alphas.numpy())},
-        )
+        attributes: dict[str, tuple[torch.Tensor, tuple[str, ...]]] = {
+            "intercept_": (fitted.intercept, ("target",)),
+            "alpha_": (alphas.to(best.device)[fitted.chosen], ("target",)),
+            "best_score_": (best, ("target",)),
+            "cv_scores_": (fitted.scores.T, ("alpha", "target")),
+            "n_samples_": (counts, ("target",)),
+        }
+        if coef is None:
+            attributes["coef_"] = (fitted.coef, ("target", "feature"))
+        else:
+            self.coef_ = coef
+        self._keep(X, y, attributes, {"alpha": ("alpha", alphas.numpy())})

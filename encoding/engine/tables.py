@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 #: bytes of the rows of all tables that are read together, in double precision
-PIECE = 2**25
+PIECE = 2**24
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Table:
         if len(slab) > len(index):
             slab = slab[index.to(slab.device) - first]
         slab = slab.to(self.device, self.dtype)
-        return slab if self.scale is None else slab * self.scale
+        return slab if self.scale is None else slab * self.scale.to(slab)
 
     def whole(self) -> torch.Tensor:
         """All of it, in memory."""

@@ -361,7 +361,7 @@ def test_targets_that_vary_between_folds_only(n, p):
         ({"memory": "much"}, "memory='much' is no amount of memory"),
         ({"memory": 100}, "memory=100 is too little"),
         ({"device": "tpu9"}, "device='tpu9' is unknown"),
-        ({"cv": 31}, "n_splits=31"),
+        ({"cv": 31}, "cv=31 folds need at least 31 samples, but n_samples=30"),
         ({"cv": [(np.arange(30), [])]}, "split 1 of 1 holds out no samples"),
     ],
 )
@@ -428,3 +428,132 @@ def test_closed_forms_leave_out_every_sample(n, p, cv):
 def test_closed_forms_that_are_not_there(parameters, groups, message):
     with pytest.raises(ValueError, match=message):
         RidgeCV(**parameters).fit(*recording(), groups=groups)
+
+
+@pytest.mark.parametrize(
+    "cv", [3, "loo", KFold(4, shuffle=True, random_state=0), LeaveOneGroupOut()], ids=str
+)
+@pytest.mark.parametrize(("n", "p"), SHAPES)
+def test_targets_that_miss_samples_are_fitted_to_those_they_have(n, p, cv):
+    X, Y = simulate(n, p, targets=6)
+    runs = np.arange(n) // 6 if isinstance(cv, LeaveOneGroupOut) else None
+    Y[3:9, 1] = Y[3:9, 4] = Y[-7:, 2] = np.nan
+    with pytest.warns(
+        UserWarning, match=rf"^3 of 6 targets miss samples \(the fewest have {n - 7} of {n}; there are 3"
+    ):
+        ridge = RidgeCV(ALPHAS, cv=cv).fit(X, Y, groups=runs)
+    assert ridge.n_samples_.tolist() == [n, n - 6, n - 7, n, n - 6, n]
+    for t in range(6):
+        known = ~np.isnan(Y[:, t])
+        alone = RidgeCV(ALPHAS, cv=cv).fit(
+            X[known], Y[known, t], groups=None if runs is None else runs[known]
+        )
+        assert ridge.alpha_[t] == alone.alpha_
+        np.testing.assert_allclose(ridge.cv_scores_[:, t], alone.cv_scores_, atol=1e-10)
+        np.testing.assert_allclose(ridge.coef_[t], alone.coef_, atol=1e-10)
+    filled = RidgeCV(ALPHAS, cv=cv).fit(X, np.nan_to_num(Y), groups=runs)
+    assert np.abs(filled.coef_ - ridge.coef_)[[1, 2, 4]].max() > 1e-3
+
+
+def test_splits_given_as_indices_are_restricted_to_the_samples_there_are():
+    X, Y = simulate(30, 4)
+    pairs = [
+        (np.arange(10, 30), np.arange(10)),
+        (np.arange(20), np.arange(20, 30)),
+        (np.arange(5, 30), np.arange(5)),
+    ]
+    Y[:9, 0] = np.nan
+    with pytest.warns(UserWarning, match="1 of 5 targets miss samples"):
+        ridge = RidgeCV(ALPHAS, cv=iter(pairs)).fit(X, Y)
+    alone = RidgeCV(ALPHAS, cv=[(np.arange(11), np.arange(11, 21))]).fit(X[9:], Y[9:, 0])
+    np.testing.assert_allclose(ridge.cv_scores_[:, 0], alone.cv_scores_)
+    Y[20:, 0] = np.nan
+    with pytest.raises(
+        ValueError, match="1 targets, first column 0, have only 11 of 30 samples, too few for this cv"
+    ):
+        RidgeCV(ALPHAS, cv=pairs).fit(X, Y)
+    Y[2:, 1] = np.nan
+    with pytest.raises(ValueError, match="first column 1, have only 2 of 30 samples, too few for this cv"):
+        RidgeCV(ALPHAS).fit(X, Y)
+
+
+def test_a_single_series_that_misses_samples():
+    X, Y = simulate(30, 4)
+    y = Y[:, 0].copy()
+    y[4] = np.nan
+    with pytest.warns(UserWarning, match="1 of 1 targets miss samples"):
+        ridge = RidgeCV(ALPHAS).fit(X, y)
+    assert ridge.n_samples_ == 29
+    np.testing.assert_allclose(ridge.coef_, RidgeCV(ALPHAS).fit(np.delete(X, 4, 0), np.delete(y, 4)).coef_)
+    with pytest.raises(ValueError, match="NaN alone in 1 of 1 targets, first the only one; drop"):
+        RidgeCV().fit(X, y * np.nan)
+
+
+def test_penalties_at_the_edge_of_the_grid_are_said():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, 5))
+    signal = X @ rng.standard_normal((5, 4)) + 0.1 * rng.standard_normal((100, 4))
+    noise = rng.standard_normal((100, 4))
+    with pytest.warns(
+        UserWarning, match=r"^4 of 8 targets chose an alpha at the edge of .*: 4 the smallest \(30"
+    ):
+        RidgeCV([30.0, 1e2, 1e4]).fit(X, np.hstack([signal, noise]))
+    weak = 0.5 * signal + 2 * rng.standard_normal((100, 4))
+    with pytest.warns(
+        UserWarning, match=r"[34] of 4 targets chose .*: [34] the largest \(0.001\); extend alphas"
+    ):
+        RidgeCV([1e-6, 1e-5, 1e-3]).fit(X, weak)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RidgeCV(1.0).fit(X, signal)
+        RidgeCV([1e-3, 1.0, 1e4, 1e6]).fit(X, noise)
+
+
+@pytest.mark.parametrize(("n", "p"), SHAPES)
+@pytest.mark.parametrize("cv", [3, "loo"])
+def test_dependent_and_constant_features_share_and_get_nothing(n, p, cv):
+    X, Y = simulate(n, p)
+    plain = RidgeCV([1.0, 100.0], cv=cv).fit(X, Y)
+    constant = RidgeCV([1.0, 100.0], cv=cv).fit(np.column_stack([X, np.full(n, 0.1), np.zeros(n)]), Y)
+    np.testing.assert_allclose(constant.coef_[:, :p], plain.coef_, atol=1e-9)
+    np.testing.assert_allclose(constant.coef_[:, p:], 0, atol=1e-10)
+    doubled = RidgeCV([1.0, 100.0], cv=cv).fit(np.column_stack([X, X[:, 0]]) * [*[1] * p, 1], Y)
+    np.testing.assert_allclose(doubled.coef_[:, 0], doubled.coef_[:, -1], atol=1e-9)
+    halved = X * np.r_[np.sqrt(2), np.ones(p - 1)]
+    np.testing.assert_allclose(
+        doubled.predict(np.column_stack([X, X[:, 0]])),
+        RidgeCV([1.0, 100.0], cv=cv).fit(halved, Y).predict(halved),
+    )
+
+
+@pytest.mark.parametrize(("n", "p"), SHAPES)
+def test_half_precision_is_computed_in_single(n, p):
+    X, Y = (x.astype(np.float16) for x in simulate(n, p))
+    ridge = RidgeCV(ALPHAS).fit(X, Y)
+    single = RidgeCV(ALPHAS).fit(X.astype(np.float32), Y.astype(np.float32))
+    assert ridge.coef_.dtype == ridge.predict(X).dtype == np.float32
+    np.testing.assert_array_equal(ridge.coef_, single.coef_)
+    large = (X.astype(np.float32) * 1000).clip(-60000, 60000).astype(np.float16)
+    assert np.isfinite(RidgeCV(ALPHAS).fit(large, Y).coef_).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "cv", "message"),
+    [
+        (3, 5, "cv=5 folds need at least 5 samples, but n_samples=3; use fewer folds"),
+        (8, 5, "holds out a single sample, on which no score is defined; use fewer folds"),
+        (2, "loo", "cv='loo' needs at least 3 samples, but n_samples=2"),
+    ],
+)
+def test_fewer_samples_than_folds_need(n, cv, message):
+    with pytest.raises(ValueError, match=message):
+        RidgeCV(cv=cv).fit(*simulate(n, 4))
+
+
+def test_a_run_left_out_by_name():
+    features, responses = recording()
+    named = RidgeCV(ALPHAS, cv=LeaveOneGroupOut()).fit(features, responses, groups="run")
+    pairs = [(np.flatnonzero(features.run != run), np.flatnonzero(features.run == run)) for run in range(4)]
+    np.testing.assert_array_equal(
+        named.cv_scores_, RidgeCV(ALPHAS, cv=pairs).fit(features, responses).cv_scores_
+    )
