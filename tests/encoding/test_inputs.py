@@ -147,7 +147,7 @@ def test_a_splitter_may_look_at_the_responses():
         ([([0, 1], [2, 4])], None, "names samples from 2 to 4, but there are 4"),
         ([([0, 0, 1], [2, 3])], None, "names a sample twice"),
         (KFold(4), None, "split 1 of 4 holds out a single sample"),
-        (5, None, "n_splits=5"),
+        (5, None, "cv=5 folds need at least 5 samples, but n_samples=4"),
         (2, ["a"] * 4, "n_splits=2 greater than the number of groups"),
         (2, ["a"] * 3, r"groups have shape \(3,\), but there are 4 samples"),
         (GroupKFold(2), None, "groups"),
