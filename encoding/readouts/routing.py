@@ -170,7 +170,7 @@ class AttentionRouting(Routing):
         heads: int,
         feedforward: int,
         dropout: float,
-        queries_at_once: int = 1024,
+        queries_at_once: int = 256,
     ) -> None:
         super().__init__(masks, features, width, queries_at_once)
         self.heads = heads
@@ -230,7 +230,7 @@ class StaticRouting(Routing):
     """
 
     def __init__(
-        self, masks: torch.Tensor | int, places: Sequence[int], features: int, queries_at_once: int = 1024
+        self, masks: torch.Tensor | int, places: Sequence[int], features: int, queries_at_once: int = 256
     ) -> None:
         super().__init__(masks, features, features, queries_at_once)
         self.map = nn.Parameter(torch.zeros(self.reader.queries, math.prod(places)))

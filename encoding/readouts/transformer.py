@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ...models.training import Batch
-from ..containers import kind_of, labels_along, to_tensor
+from .. import inputs
+from ..containers import kind_of, labels_along
 from ..maps import Layout, read_maps
 from ..parameters import whole_number
 from .base import ROWS_AT_ONCE, Readout
@@ -110,7 +111,7 @@ class RoutedReadout(Readout):
         check_is_fitted(self)
         chosen = self._chosen(queries)
         rows = self._rows_like_fit(X)
-        tensors = self._tensors(to_tensor(rows, "cpu"), self.layout_)["maps"]
+        tensors = self._tensors(inputs.features(self, rows, reset=False), self.layout_)["maps"]
         device = self._device(rows)
         module, which = cast(Routing, self.module()).to(device), torch.from_numpy(chosen).to(device)
         with torch.no_grad():
@@ -256,7 +257,7 @@ class TransformerReadout(RoutedReadout):
         heads: int = 16,
         feedforward: int = 1024,
         dropout: float = 0.1,
-        queries_at_once: int = 1024,
+        queries_at_once: int = 256,
         validation: float = 0.1,
         optimizer: str = "adamw",
         learning_rate: float = 5e-4,
@@ -341,7 +342,7 @@ max_epochs, patience, gradient_clip, device, random_state, checkpoint, progress
         regions: Any = "region",
         hemispheres: Any = "hemisphere",
         grid: tuple[int, int] | None = None,
-        queries_at_once: int = 1024,
+        queries_at_once: int = 256,
         validation: float = 0.1,
         optimizer: str = "adamw",
         learning_rate: float = 5e-3,

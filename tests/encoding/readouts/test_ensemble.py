@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils import estimator_checks
 
 from cerebridge import encoding
 from cerebridge.encoding import readouts
@@ -35,6 +36,21 @@ def layers(n=80, random_state=0):
     X = xr.DataArray(values, stimuli | neuroids, ("presentation", "neuroid"), attrs=attrs)
     units = {"neuroid_id": ("neuroid", ["a", "b", "c"])}
     return X, xr.DataArray(responses, stimuli | units, ("presentation", "neuroid"), attrs=attrs)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_get_params_invariance,
+        estimator_checks.check_set_params,
+        estimator_checks.check_no_attributes_set_in_init,
+        estimator_checks.check_parameters_default_constructible,
+    ],
+)
+def test_the_checks_of_scikit_learn_that_need_no_fit(check):
+    # the others fit tables at once, which name no layers
+    estimator = readouts.LayerEnsemble(encoding.RidgeCV())
+    check(type(estimator).__name__, estimator)
 
 
 def test_weights_are_the_softmax_of_forty_times_the_scores():

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import estimator_checks
 
 from cerebridge import encoding
 from cerebridge.encoding import readouts
@@ -29,6 +30,21 @@ def trained():
     """Meta-trained for an epoch: knows how, not well."""
     encoder = readouts.InContextEncoder(**TINY, max_epochs=(0, 0, 1), random_state=0)
     return encoder.meta_fit([subject(40, 32, 0)[:2], subject(50, 32, 1)[:2]])
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_get_params_invariance,
+        estimator_checks.check_set_params,
+        estimator_checks.check_no_attributes_set_in_init,
+        estimator_checks.check_parameters_default_constructible,
+    ],
+)
+def test_the_checks_of_scikit_learn_that_need_no_fit(check):
+    # the others fit tables at once, which needs meta-training first
+    estimator = readouts.InContextEncoder(**TINY)
+    check(type(estimator).__name__, estimator)
 
 
 @pytest.mark.slow

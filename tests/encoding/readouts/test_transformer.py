@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cerebridge import encoding
 from cerebridge.encoding import readouts
@@ -44,7 +45,7 @@ def labelled(maps, responses, regions):
     """Maps ``(n, channels, rows, columns)`` and responses as labelled arrays."""
     n, *shape = maps.shape
     places = [values.ravel() for values in np.indices(shape)]
-    stimuli = [f"image{k}" for k in range(n)]
+    stimuli = [f"image{k:03}" for k in range(n)]
     names = ("channel", "row", "column")
     coords = {name: ("neuroid", values) for name, values in zip(names, places, strict=True)}
     X = xr.DataArray(
@@ -64,6 +65,13 @@ def labelled(maps, responses, regions):
     Y = xr.DataArray(responses, {"stimulus_id": X["stimulus_id"], **units}, ("presentation", "neuroid"))
     Y.attrs.update(modality="spikes", units="spikes/s", provenance="test")
     return X, Y
+
+
+@pytest.mark.filterwarnings("ignore:Can't test estimator")
+@parametrize_with_checks([readouts.TransformerReadout(**QUICK), readouts.StaticMapReadout(max_epochs=1)])
+def test_the_checks_of_scikit_learn_that_apply(estimator, check):
+    # all others feed tables, which readouts of maps refuse
+    check(estimator)
 
 
 @pytest.mark.slow
@@ -129,14 +137,17 @@ def test_numpy_torch_and_labelled_arrays_come_back_as_they_were():
     responses = maps[:, :, 0, 0]
     X, Y = labelled(maps, responses, ["V1", "V4", "V1"])
     readout = readouts.TransformerReadout("roi", ["V1", "V4", "V1"], **QUICK)
+    stimuli = X["stimulus_id"].values
     plain = readout.fit(maps, responses).predict(maps)
     tensor = readout.fit(torch.from_numpy(maps), torch.from_numpy(responses)).predict(torch.from_numpy(maps))
     array = clone(readout).set_params(regions="region").fit(X, Y).predict(X)
     assert plain.dtype == np.float32
     np.testing.assert_array_equal(tensor.numpy(), plain)
-    np.testing.assert_allclose(array.values, plain, atol=0.2 * plain.std())
+    # labels of stimuli make groups of the inner validation
+    grouped = clone(readout).fit(maps, responses, groups=stimuli).predict(maps)
+    np.testing.assert_allclose(array.values, grouped, atol=1e-5)
     assert array["region"].values.tolist() == ["V1", "V4", "V1"]
-    assert array["stimulus_id"].values.tolist() == X["stimulus_id"].values.tolist()
+    assert array["stimulus_id"].values.tolist() == stimuli.tolist()
 
 
 def test_a_single_series_comes_back_as_one():
@@ -245,5 +256,7 @@ def test_wrong_input_is_named():
     readout.fit(maps, maps[:, :, 0, 0])
     with pytest.raises(ValueError, match="fitted to 3 channels × 2 rows × 2 columns"):
         readout.attention(maps[:, :, :1])
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        readout.attention(np.full_like(maps, np.nan))
     with pytest.raises(ValueError, match="no query 'V9'; there are 3: 0, 1, 2"):
         readout.attention(maps, queries=["V9"])
