@@ -23,6 +23,8 @@ WORTHWHILE = 2048
 LEFT_OUT = 50
 #: numbers in a block of features that is centred and converted at once for a kernel
 FEATURE_BLOCK = 2**21
+#: pieces of tables in memory at a time: read, brought to their precision, centred, rotated, copied and decomposed
+PIECES = 10
 #: bytes for blocks of targets on a CPU where the caller set no limit
 WORKSPACE = 2**30
 
@@ -85,13 +87,12 @@ class Problem:
         """Working memory that does not depend on the number of targets."""
         n, p, k, m = self.samples, self.features, self.splits, self.held_out
         if self.streamed:
-            # pieces as they are read, brought to their precision, centred and multiplied; or all, where there is no way
-            in_pieces = path in ("primal", "dual")
-            read = 6 * PIECE + (8 * 3 * p * p if path == "primal" else 0)
             resident = replace(self, streamed=False).fixed_bytes(path)
+            if path == "dual":
+                return resident + PIECES * PIECE // 2
             if path == "primal":
-                resident -= 8 * 2 * m * p
-            return resident + (read if in_pieces else 2 * self.itemsize * n * p)
+                return resident - 8 * 2 * m * p + PIECES * PIECE + 8 * 3 * p * p
+            return resident + 2 * self.itemsize * n * p
         if path == "dual":
             return 8 * (5 * n * n + 4 * n * m + 3 * min(FEATURE_BLOCK, n * p))
         if path in ("loo", "gcv"):

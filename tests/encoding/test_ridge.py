@@ -280,7 +280,9 @@ def test_memory_changes_blocks_and_not_the_answer(shape, blocks):
     np.testing.assert_allclose(parts.coef_, whole.coef_, atol=1e-11)
 
 
-@pytest.mark.parametrize("cv", [4, [(np.arange(100), np.arange(100, 150))]])
+@pytest.mark.parametrize(
+    "cv", [4, [(np.arange(100), np.arange(100, 150))], ShuffleSplit(3), "loo", "gcv"], ids=str
+)
 @pytest.mark.parametrize(("n", "p"), [(400, 60), (150, 600)])
 def test_the_memory_planned_is_not_exceeded(n, p, cv):
     X, Y = (torch.from_numpy(x) for x in simulate(n, p, targets=500))
