@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 Method = Literal["backward", "forward", "cca"]
 #: components of canonical correlation
 COMPONENTS = 5
+#: share of a window's power below which what varies is rounding
+ROUNDING = 1e-12
 
 
 def decode_attention(
@@ -125,7 +127,7 @@ def decode_attention(
         rest = [j for j in range(len(trials)) if j != k]
         model = _Model(method, lags, alphas).fit([trials[j] for j in rest], [talkers[0][j] for j in rest])
         pairs = [model.project(trials[k], talker[k]) for talker in talkers]
-        whole[:, k] = [_correlation(*pair, len(pair[0]))[0] for pair in pairs]
+        whole[:, k] = [_correlations(*pair, [len(pair[0])])[0][0] for pair in pairs]
         real.add(pairs, [0])
         null.add(pairs, shifts[k].tolist())
     return _dataset(real, null, whole, lengths, sfreq)
@@ -172,27 +174,28 @@ class _Differences:
 
     def add(self, pairs: list[tuple[Array, Array]], shifts: list[int]) -> None:
         """Windows of one trial, once for each rotation of the talkers."""
-        for found, length in zip(self.found, self.samples, strict=True):
-            rotated = [
-                np.reshape(
-                    [_correlation(a, np.roll(b, shift, axis=0), length) for shift in shifts],
-                    (len(shifts), -1),
-                )
-                for a, b in pairs
-            ]
-            found.append(rotated[0] - rotated[1])
+        rotated = [
+            [_correlations(one, np.roll(other, shift, axis=0), self.samples) for shift in shifts]
+            for one, other in pairs
+        ]
+        for k, found in enumerate(self.found):
+            attended, unattended = (np.stack([of_shift[k] for of_shift in talker]) for talker in rotated)
+            found.append(attended - unattended)
 
 
-def _correlation(one: Array, other: Array, length: int) -> Array:
-    """Correlation in windows, mean over columns; a series that does not vary has none (0)."""
-    n = len(one) // length
-    centred = []
-    for series in (one, other):
-        cut = series[: n * length].reshape(n, length, -1)
-        centred.append(cut - cut.mean(axis=1, keepdims=True))
-    product = (centred[0] * centred[1]).sum(axis=1)
-    scale = np.sqrt((centred[0] ** 2).sum(axis=1) * (centred[1] ** 2).sum(axis=1))
-    found: Array = np.divide(product, scale, out=np.zeros_like(product), where=scale > 0).mean(axis=1)
+def _correlations(one: Array, other: Array, lengths: list[int]) -> list[Array]:
+    """Correlations in windows of each length, mean over columns; a series that does not vary has none (0)."""
+    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
+    products = [one, other, one * other, one**2, other**2]
+    found = []
+    for length in lengths:
+        n = len(one) // length
+        a, b, ab, aa, bb = (
+            series[: n * length].reshape(n, length, series.shape[1]).sum(axis=1) for series in products
+        )
+        scale = np.sqrt(np.maximum((aa - a**2 / length) * (bb - b**2 / length), 0))
+        known = scale > ROUNDING * np.sqrt(aa * bb)
+        found.append(np.divide(ab - a * b / length, scale, out=np.zeros_like(ab), where=known).mean(axis=1))
     return found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneGroupOut
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..neuro.progress import track
@@ -122,7 +123,7 @@ class TRF(Encoder):
         per_second: bool = False,
         fit_intercept: bool = True,
         device: str | torch.device = "auto",
-        random_state: int = 0,
+        random_state: Any = 0,
         progress: bool | None = False,
     ) -> None:
         self.tmin = tmin
@@ -204,6 +205,8 @@ class TRF(Encoder):
                 parameters.known_scoring(self.scoring),
             )
             chosen = choose_penalty(scored, penalty, bool(self.per_channel))
+            best = scored.gather(1, chosen[:, None])[:, 0]
+            inputs.warn_of_grid_edges(chosen % len(penalty.alphas), best, penalty.alphas)
             inputs.warn_of_missing_scores(scored.amax(1), targets, y)
         self._keep_fit(recording.training(), penalty, chosen, scored, X, y)
         return self
@@ -299,9 +302,8 @@ class TRF(Encoder):
         if self.penalty == "banded":
             bands = find_bands(self.bands, X, n_features)
             count = parameters.whole_number(self.n_candidates, "n_candidates")
-            shares = draw_candidates(
-                count, len(bands), parameters.whole_number(self.random_state, "random_state", 0)
-            )
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            shares = draw_candidates(count, len(bands), seed)
             scales = shares.sqrt()[:, torch.from_numpy(labels_of(bands))]
         return Penalty(along.to(device), alphas.to(device), scales.to(device))
 

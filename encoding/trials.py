@@ -49,7 +49,7 @@ class Trials:
             trial, channel = (dim for dim in X.dims if dim != "time_bin")
             stack = X.transpose(trial, "time_bin", channel)
             return cls([stack.isel({trial: k}, drop=True) for k in range(len(stack))], "stack", X)
-        if np.ndim(X) == 3 and kind_of(X) != "xarray":
+        if getattr(X, "ndim", 2) == 3 and kind_of(X) != "xarray":
             return cls(list(_array(X)), "stack", X)
         return cls([X], "table", X)
 
