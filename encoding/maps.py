@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..neuro.assembly import quoted
 from .containers import kind_of, to_tensor
 
 Indices = NDArray[np.int64]
@@ -142,8 +143,8 @@ def _labelled_layout(X: xr.DataArray, reader: str, semantics: str | None) -> Lay
         described = None
     if layers is not None and len(names := np.unique(layers[kept])) > 1:
         raise ValueError(
-            f"{reader} takes the maps of one layer, but X holds {len(names)} (first {names[0]!r} and {names[1]!r}); "
-            "select one by its label, or let evaluate(..., by='layer') do so."
+            f"{reader} takes the maps of one layer, but X holds {len(names)} (first {quoted(names[0])} and "
+            f"{quoted(names[1])}); select one by its label, or let evaluate(..., by='layer') do so."
         )
     axes = []
     for wanted in (PLACES, TOKENS):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ...models.training import Batch, Training, seeded, train
@@ -185,10 +186,9 @@ class Readout(MapEncoder):
         self.history_ = {str(name): values.to_numpy() for name, values in training.history.items()}
         self.best_epoch_ = training.best_epoch
         held_out = _rows(tensors, split.test)
-        best = pearsonr(held_out["responses"], respond(module, held_out)).nan_to_num()
-        self._keep_fit(
-            module, rows, y, {"intercept_": mean, "scale_": scale, "best_score_": best.to(mean).cpu()}
-        )
+        best = pearsonr(held_out["responses"], respond(module, held_out))
+        kept = {"intercept_": mean, "scale_": scale, "best_score_": best}
+        self._keep_fit(module, rows, y, {name: value.to(columns) for name, value in kept.items()})
         return self
 
     def _train(self, module: nn.Module, tensors: Mapping[str, Tensor], split: Split, seed: int) -> Training:
@@ -243,9 +243,19 @@ class Readout(MapEncoder):
         self._keep(X, y, {name: (values, ("target",)) for name, values in attributes.items()})
 
     def module(self) -> nn.Module:
-        """The trained network itself, in evaluation mode: standardised responses from its tensors."""
-        intercept = to_tensor(self.intercept_)
-        module = self._build(self.layout_, intercept.numel())
+        """The trained network itself, in evaluation mode: standardised responses from float32 tensors.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from cerebridge.encoding import readouts
+        >>> maps = torch.randn(40, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+        >>> readouts.GaussianReadout(max_epochs=1).fit(maps, maps[:, :, 1, 1]).module()(maps).shape
+        torch.Size([40, 2])
+        """
+        check_is_fitted(self)
+        with seeded(0):  # the first weights are drawn, and then replaced
+            module = self._build(self.layout_, to_tensor(self.intercept_).numel())
         module.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights_.items()})
         return module.eval()
 

@@ -45,7 +45,7 @@ class GaussianReadout(FieldReadout):
     intercept_, scale_
         Mean and standard deviation of the responses trained on, ``(targets,)``.
     best_score_
-        Correlation on the validation set, ``(targets,)``, which chose the epoch.
+        Correlation on the validation set, ``(targets,)``, which chose the epoch: it is no estimate of performance.
     history_, best_epoch_, weights_
         Course of the training, whose weights were kept, and these.
 
