@@ -221,9 +221,7 @@ class RidgeCV(LinearEncoder):
             itemsize=dtype.itemsize,
             streamed=streamed,
         )
-        limit = self._limit()
-        memory = None if limit is None else limit - taken
-        return make_plan(problem, device, memory, speed, None if splits else self.cv)
+        return make_plan(problem, device, self._limit(), speed, None if splits else self.cv, taken)
 
     def _fit(
         self,

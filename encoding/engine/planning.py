@@ -16,6 +16,10 @@ Path = Literal["primal", "dual", "rotated", "loo", "gcv"]
 EIGH = 10
 #: likewise for a singular value decomposition, with the larger side once
 SVD = 20
+#: to check, centre and square a value takes as long as this many operations
+TOUCH = 800
+#: bytes of a file that are read in a second
+READ = 1e9
 #: targets at a time beyond which matrix products get no faster on a CPU, and leave its caches
 WORTHWHILE = 2048
 #: the dual way leaves folds out anew for every block of targets, which takes no time beside so many times as many
@@ -58,7 +62,7 @@ class Problem:
     streamed: bool = False
 
     def operations(self, path: Path) -> float:
-        """Floating-point operations of one way."""
+        """Floating-point operations of one way, all else in how many of them take as long."""
         n, p, t, a, k, m = (
             self.samples,
             self.features,
@@ -69,11 +73,13 @@ class Problem:
         )
         if path == "dual":
             kernel = 2 * n * n * p + EIGH * n**3
-            return kernel + a * k * m * (2 * n * t + 5 * n * m) + 4 * n * n * t + 2 * n * p * t
+            return (
+                TOUCH * n * t + kernel + a * k * m * (2 * n * t + 5 * n * m) + 4 * n * n * t + 2 * n * p * t
+            )
         r = min(n, p)
         if path in ("loo", "gcv"):
             scores = 2 * n * r * t * (a if path == "loo" else 1)
-            return 2 * n * p * r + EIGH * r**3 + 4 * n * r * t + scores + 2 * n * p * t
+            return TOUCH * n * t + 2 * n * p * r + EIGH * r**3 + 4 * n * r * t + scores + 2 * n * p * t
         if path == "rotated":
             rotated = replace(self, features=r)
             return SVD * n * p * r + rotated.operations("primal") + 2 * r * p * t
@@ -81,7 +87,13 @@ class Problem:
         moments = passes * 2 * n * p * (p + t)
         folds = k * (EIGH * p**3 + 2 * m * p * p + 4 * p * p * t)
         triangle = min(m, p) * (p - min(m, p) / 3)  # half of its zeros are never multiplied
-        return moments + folds + a * k * 2 * triangle * t + EIGH * p**3 + 4 * p * p * t
+        return TOUCH * n * t + moments + folds + a * k * 2 * triangle * t + EIGH * p**3 + 4 * p * p * t
+
+    def bytes_read(self, targets_at_once: int) -> int:
+        """From disk: features twice for every block of targets, targets three times."""
+        blocks = -(-self.targets // targets_at_once)
+        values = self.samples * (2 * blocks * self.features + 3 * self.targets)
+        return self.itemsize * values if self.streamed else 0
 
     def fixed_bytes(self, path: Path) -> int:
         """Working memory that does not depend on the number of targets."""
@@ -155,6 +167,7 @@ def make_plan(
     memory: int | None = None,
     operations_per_second: float | None = None,
     path: Path | None = None,
+    taken: int = 0,
 ) -> Plan:
     """Choose the cheapest way, and the number of targets at a time that keeps to ``memory``.
 
@@ -171,6 +184,8 @@ def make_plan(
         Speed of ``device``, to tell seconds.
     path
         The way, where there is no choice.
+    taken
+        Bytes of ``memory`` that are taken already.
 
     Raises
     ------
@@ -185,7 +200,7 @@ def make_plan(
     'primal'
     """
     path, reason = _cheapest(problem) if path is None else (path, "nothing else gives these scores")
-    fixed, each = problem.fixed_bytes(path), problem.bytes_per_target(path)
+    fixed, each = taken + problem.fixed_bytes(path), problem.bytes_per_target(path)
     available = _workspace(device) if memory is None else memory - fixed
     if available < each:
         raise ValueError(
@@ -197,7 +212,9 @@ def make_plan(
         most = max(most, LEFT_OUT * problem.held_out)
     at_once = max(1, min(problem.targets, available // each, most))
     operations = problem.operations(path)
-    seconds = None if operations_per_second is None else operations / operations_per_second
+    seconds = None
+    if operations_per_second is not None:
+        seconds = operations / operations_per_second + problem.bytes_read(at_once) / READ
     return Plan(problem, path, reason, operations, fixed + at_once * each, at_once, seconds)
 
 

@@ -53,3 +53,40 @@ def test_seconds_and_text():
     assert "primal, because the dual way takes" in text
     assert "3000 samples × 100 features, 5000 targets" in text
     assert " s; " in text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "path", "seconds"),
+    [
+        ((4000, 400, 2000, 10, 5), "primal", 1.03),
+        ((3000, 1000, 5000, 20, 5), "primal", 14.3),
+        ((1000, 8000, 3000, 10, 5), "dual", 3.1),
+        ((4000, 100, 2000, 10, 5), "primal", 0.22),
+        ((1000, 3000, 200, 10, 5), "dual", 0.68),
+    ],
+)
+def test_expected_seconds_are_those_measured_at_sixty_billion_operations_a_second(sizes, path, seconds):
+    samples, features, targets, alphas, splits = sizes
+    problem = Problem(samples, features, targets, alphas, splits, samples // splits)
+    plan = make_plan(problem, CPU, operations_per_second=6e10)
+    assert plan.path == path
+    assert seconds / 2 < plan.seconds < seconds * 2
+
+
+def test_data_on_disk_are_read_and_not_kept():
+    on_disk = dataclasses.replace(TALL, samples=10**7, held_out=2 * 10**6, streamed=True)
+    in_memory = dataclasses.replace(on_disk, streamed=False)
+    assert on_disk.fixed_bytes("primal") < 10**9 < in_memory.fixed_bytes("primal")
+    assert on_disk.bytes_per_target("primal") < in_memory.bytes_per_target("primal") / 100
+    seconds = [make_plan(p, CPU, 10**11, operations_per_second=6e10).seconds for p in (on_disk, in_memory)]
+    assert seconds[0] > seconds[1]
+    with pytest.raises(ValueError, match="memory=10000000 is too little"):
+        make_plan(on_disk, CPU, 10**7)
+
+
+def test_closed_forms_and_what_is_taken_already():
+    for path in ("loo", "gcv"):
+        plan = make_plan(TALL, CPU, path=path)
+        assert (plan.path, plan.reason) == (path, "nothing else gives these scores")
+        assert plan.bytes + 1000 == make_plan(TALL, CPU, path=path, taken=1000).bytes
+    assert TALL.operations("gcv") < TALL.operations("loo")
