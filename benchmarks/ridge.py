@@ -23,6 +23,7 @@ stay, since first touching 200 MB takes as long as a third of their product.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def compare(
     """Time both sides on one simulated data set and check that they agree."""
     X, Y = simulate(samples, features, targets)
     grid = np.logspace(-1, 6, alphas)
-    contestants = {
+    contestants: dict[str, Callable[[], Any]] = {
         "ours": lambda: fit_ours(X, Y, grid, folds),
         "peer": lambda: fit_peer(X, Y, grid, folds),
     }
