@@ -65,6 +65,11 @@ class Delays(TransformerMixin, BaseEstimator):
     [[0.0], [1.0], [0.0]]
     """
 
+    #: runs end where the labels of samples change
+    takes_labels = True
+    #: targets are never looked at
+    independent_targets = True
+
     def __init__(
         self, delays: ArrayLike = (1, 2, 3, 4), sfreq: float | None = None, edges: str = "zero"
     ) -> None:

@@ -105,6 +105,9 @@ class TRF(Encoder):
     ((1, 6, 1), 0.03)
     """
 
+    #: bands may be named by a label of the features, and runs end where the labels of samples change
+    takes_labels = True
+
     def __init__(
         self,
         tmin: float = -0.1,
