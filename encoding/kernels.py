@@ -14,8 +14,10 @@ from sklearn.utils import check_random_state
 
 from ..neuro.progress import track
 from . import inputs, parameters
+from .bands import find_bands
 from .containers import Labels, kind_of, labels_along, to_tensor
 from .engine import kernels as engine
+from .engine.bandsearch import draw_candidates
 from .engine.moments import Split
 from .engine.planning import FEATURE_BLOCK
 from .linear import Encoder
@@ -28,8 +30,6 @@ KERNELS: dict[str, tuple[Callable[..., torch.Tensor], tuple[str, ...]]] = {
     "polynomial": (engine.polynomial, ("gamma", "degree", "coef0")),
     "rbf": (engine.rbf, ("gamma",)),
 }
-#: concentrations of the Dirichlet distributions that mixtures are drawn from, in turns: sparse ones and even ones
-CONCENTRATIONS = (0.1, 1.0)
 
 
 class Base(NamedTuple):
@@ -71,8 +71,9 @@ class KernelRidgeCV(Encoder):
         Parameters of ``rbf``, ``exp(-gamma |a - b|²)``, and ``polynomial``, ``(gamma a'b + coef0) ** degree``;
         ``gamma=None`` is one over the number of features. With a single kernel each may be a list to choose from.
     bands
-        Bands of features, each with a kernel of its own: the name of a coordinate of the features, or a list of
-        slices or indices. A single ``kernel`` serves all bands; a list has one for each.
+        Bands of features, each with a kernel of its own: the name of a coordinate of the features, one label a
+        feature, or a list (or a dictionary with names) of slices, lists of columns or masks, which hold every
+        feature once. A single ``kernel`` serves all bands; a list has one for each.
     n_candidates
         Mixtures to choose from where there are several kernels: all weights equal, each kernel alone, and the rest
         drawn from Dirichlet distributions. Weights sum to 1.
@@ -184,7 +185,7 @@ class KernelRidgeCV(Encoder):
         splits = inputs.splits(self.cv, len(features), y, groups, (X, y))
         alphas = parameters.positive(self.alphas, "alphas", "; for almost no penalty use 1e-6")
         scoring = parameters.known_scoring(self.scoring)
-        self.bands_ = None if self.bands is None else _bands(self.bands, X, features.shape[1])
+        self.bands_ = self._find_bands(X)
         bases = self._bases()
         self.kernels_ = tuple(base.name for base in bases)
         weights = self._weights(len(bases))
@@ -228,6 +229,13 @@ class KernelRidgeCV(Encoder):
                 block = slice(start, start + rows)
                 predicted[block, where] += base.matrix(features[block], fitted).to(predicted.dtype) @ scaled
         return predicted[:, 0] if single else predicted
+
+    def _find_bands(self, X: Any) -> dict[str, NDArray[np.int64]] | None:
+        """Columns of every band by its name; none where kernels are of all features."""
+        if self.bands is None:
+            return None
+        found = find_bands(self.bands, X, self.n_features_in_)
+        return {name if isinstance(name, str) else f"band {name}": columns for name, columns in found.items()}
 
     def _bases(self) -> list[Base]:
         """The kernels, in the order of the weights."""
@@ -278,17 +286,12 @@ class KernelRidgeCV(Encoder):
 
     def _weights(self, n_kernels: int) -> torch.Tensor:
         """Candidates, ``(candidates, kernels)``: every kernel by itself, or mixtures."""
-        alone = np.eye(n_kernels)
-        if self.bands_ is None and not (isinstance(self.kernel, list) and len(self.kernel) > 1):
-            return torch.from_numpy(alone)
+        if self.bands_ is None and not isinstance(self.kernel, list):
+            return torch.eye(n_kernels, dtype=torch.float64)
         n_candidates = parameters.whole_number(self.n_candidates, "n_candidates")
-        random = check_random_state(self.random_state)
-        drawn = [
-            random.dirichlet(np.full(n_kernels, CONCENTRATIONS[number % len(CONCENTRATIONS)]))
-            for number in range(n_candidates)
-        ]
-        fixed = np.concatenate([np.full((1, n_kernels), 1 / n_kernels), alone])
-        return torch.from_numpy(np.concatenate([fixed, np.reshape(drawn, (-1, n_kernels))])[:n_candidates])
+        return draw_candidates(
+            n_candidates, n_kernels, check_random_state(self.random_state).randint(2**31 - 1)
+        )
 
     def _keep_found(
         self,
@@ -329,27 +332,3 @@ def _values(given: Any, name: str, n_features: int) -> list[float]:
     if values.ndim != 1 or not len(values) or not (values >= 0).all():
         raise ValueError(f"{name}={given!r} is no kernel's; give numbers from 0.")
     return values.tolist()
-
-
-def _bands(given: Any, X: Any, n_features: int) -> dict[str, NDArray[np.int64]]:
-    """Columns of every band by its name."""
-    if isinstance(given, str):
-        if kind_of(X) != "xarray" or given not in X.coords or X.coords[given].dims != (X.dims[1],):
-            raise ValueError(
-                f"bands={given!r} names no coordinate of the features; give slices or indices instead."
-            )
-        names = X.coords[given].values
-        return {str(name): np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())}
-    everything = np.arange(n_features)
-    bands = {}
-    for number, band in enumerate(given):
-        try:
-            columns = everything[band if isinstance(band, slice) else np.asarray(band, dtype=np.int64)]
-        except IndexError as error:
-            raise ValueError(f"bands: band {number} is beyond the {n_features} features ({error}).") from None
-        if not columns.size:
-            raise ValueError(f"bands: band {number} has no features; there are {n_features}.")
-        bands[f"band {number}"] = columns.reshape(-1)
-    if not bands:
-        raise ValueError("bands is an empty list; give slices or indices of features, or None.")
-    return bands

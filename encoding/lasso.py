@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..neuro.progress import track
 from . import inputs, parameters
-from .containers import kind_of, to_tensor
+from .bands import find_bands, labels_of
 from .engine import lasso as engine
 from .engine import penalties
 from .engine.moments import Split
@@ -211,8 +211,9 @@ class GroupLassoCV(LassoCV):
     Parameters
     ----------
     groups
-        Groups of features: one label a feature, or the name of a coordinate of the features; ``None`` makes every
-        feature a group, which is the lasso.
+        Groups of features: one label a feature, the name of a coordinate of the features, or a list (or a dictionary
+        with names) of slices, lists of columns or masks, which hold every feature once; ``None`` makes every feature
+        a group, which is the lasso.
     alphas, eps, cv, scoring, fit_intercept, tol, max_iter, device, progress
         As for :class:`LassoCV`.
 
@@ -256,19 +257,8 @@ class GroupLassoCV(LassoCV):
         self.groups = groups
 
     def _penalty(self, X: Any, n_features: int, device: torch.device) -> penalties.Penalty:
-        labels = self.groups
-        if isinstance(labels, str):
-            if kind_of(X) != "xarray" or labels not in X.coords or X.coords[labels].dims != (X.dims[1],):
-                raise ValueError(
-                    f"groups={labels!r} names no coordinate of the features; give one label a feature."
-                )
-            labels = X.coords[labels].values
-        elif isinstance(labels, torch.Tensor):
-            labels = to_tensor(labels, "cpu").numpy()
-        labels = np.arange(n_features) if labels is None else np.asarray(labels)
-        if labels.shape != (n_features,):
-            raise ValueError(
-                f"groups have shape {labels.shape}, but there are {n_features} features; label each."
-            )
-        self.groups_ = np.unique(labels, return_inverse=True)[1]
+        if self.groups is None:
+            self.groups_ = np.arange(n_features)
+        else:
+            self.groups_ = labels_of(find_bands(self.groups, X, n_features, "groups"))
         return penalties.Groups(torch.from_numpy(self.groups_).to(device))

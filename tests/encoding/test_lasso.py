@@ -199,11 +199,11 @@ def test_labels_stay_on_everything_through_files(tmp_path):
         units="spikes/s",
     )
     ours = GroupLassoCV("layer", 5, eps=0.05, cv=4).fit(features, responses, groups="run")
-    assert ours.groups_.tolist() == [1, 0] * 3
+    assert ours.groups_.tolist() == [0, 1] * 3
     assert ours.alphas_.dims == ("alpha", "neuroid")
     assert list(ours.dual_gap_.region.values) == ["V1", "V4", "IT"]
     assert list(ours.coef_.feature_layer.values) == list(features.layer.values)
-    plain = GroupLassoCV([1, 0] * 3, 5, eps=0.05, cv=4).fit(X, Y, groups=features.run.values)
+    plain = GroupLassoCV([slice(0, 6, 2), [1, 3, 5]], 5, eps=0.05, cv=4).fit(X, Y, groups=features.run.values)
     np.testing.assert_array_equal(ours.predict(features).values, plain.predict(X))
     save(tmp_path / "lasso.skops", ours)
     for again in (copy.deepcopy(ours), load(tmp_path / "lasso.skops")):
@@ -230,8 +230,8 @@ def test_constant_targets_are_predicted():
         ({"scoring": "accuracy"}, "scoring='accuracy' is unknown; use one of 'neg_mean_squared_error', 'r2'"),
         ({"tol": 0}, "tol must be positive"),
         ({"max_iter": 0}, "max_iter must be a whole number from 1"),
-        ({"groups": [0, 1]}, r"groups have shape \(2,\), but there are 4 features; label each"),
-        ({"groups": "layer"}, "groups='layer' names no coordinate of the features"),
+        ({"groups": [0, 1]}, "have 2 labels, but X has 4 features"),
+        ({"groups": "layer"}, "groups='layer' names a coordinate, but X has no labels here"),
     ],
 )
 def test_parameters_that_are_wrong(parameters, message):
