@@ -163,17 +163,28 @@ def warn_of_ragged_targets(counts: torch.Tensor, n_samples: int, n_patterns: int
         )
 
 
-def warn_of_grid_edges(chosen: torch.Tensor, best: torch.Tensor, alphas: NDArray[np.float64]) -> None:
+def warn_of_grid_edges(
+    chosen: torch.Tensor, best: torch.Tensor, alphas: torch.Tensor | NDArray[np.float64]
+) -> None:
     """Warn where targets that are predicted at all would rather have a penalty that is not on the grid.
 
     A target that nothing predicts rightly takes the largest penalty, so there only scores above 0 count.
+
+    Parameters
+    ----------
+    chosen
+        Position of the penalty of each target in ``alphas``.
+    best
+        Cross-validated score of each target.
+    alphas
+        The grid.
     """
-    smallest, largest = alphas.min(), alphas.max()
+    grid = torch.as_tensor(alphas, device=chosen.device)
+    smallest, largest = float(grid.min()), float(grid.max())
     if smallest == largest:
         return
-    alpha = alphas[chosen.cpu().numpy()]
-    predicted = (best > 0).cpu().numpy()
-    low, high = int((alpha == smallest).sum()), int(((alpha == largest) & predicted).sum())
+    low = int((grid[chosen] == smallest).sum())
+    high = int(((grid[chosen] == largest) & (best > 0)).sum())
     if low or high:
         sides = [(low, "smallest", smallest), (high, "largest", largest)]
         named = " and ".join(f"{n} the {side} ({alpha:g})" for n, side, alpha in sides if n)
