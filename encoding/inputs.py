@@ -90,7 +90,7 @@ def targets(y: Any, n_samples: int, X: Any = None, *, allow_missing: bool = Fals
         )
     require_match(tensor.shape, n_samples, y, X)
     what, dim = ("targets", 1) if tensor.ndim == 2 else ("samples", 0)
-    if allow_missing and bool(tensor.isnan().any()):
+    if allow_missing and not bool(torch.isfinite(tensor.sum())) and bool(tensor.isnan().any()):
         _require_some(tensor, y)
         require_finite(tensor.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf), y, "y", what, dim)
     else:

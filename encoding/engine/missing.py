@@ -35,8 +35,9 @@ def patterns(Y: Matrix) -> list[Pattern]:
     >>> [(pattern.samples.tolist(), pattern.targets.tolist()) for pattern in found]
     [([0, 1], [0, 2]), ([1], [1])]
     """
-    if isinstance(Y, Table):
-        return [Pattern(torch.arange(len(Y)), torch.arange(Y.shape[1]))]
+    # a sum is cheaper than a mask of every value, and finite only if all values are
+    if isinstance(Y, Table) or bool(torch.isfinite(Y.sum())):
+        return [Pattern(*(torch.arange(size, device=Y.device) for size in Y.shape))]
     missing = Y.isnan()
     holes = missing.any(0)
     complete = (~holes).nonzero()[:, 0]
