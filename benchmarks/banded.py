@@ -6,6 +6,9 @@ Both try the same weights of three bands with the same penalties. What makes the
 - The sum of squares of the predictions of all penalties takes one product of matrices instead of one a penalty
   (``engine/filtered.py``).
 
+With more features than samples (the second case) both sides decompose a kernel a fold and candidate, and there is
+little to win.
+
 What was not done:
 
 - Successive halving over candidates, or ranking them by a sketch of the residuals: it changes which candidate is

@@ -33,6 +33,9 @@ from .engine.planning import WORKSPACE
 from .linear import LinearEncoder
 from .ridge import ALPHAS
 
+#: bytes of systems that are solved at a time on a CPU: more leave its caches and take up to twice as long
+CACHE = 2**26
+
 
 def passed(until: float) -> bool:
     """Whether a moment of the monotonic clock is over."""
@@ -74,7 +77,8 @@ class BandedRidgeCV(LinearEncoder):
     progress
         Whether to draw a progress bar; ``None`` on a terminal only.
     polish
-        Steps that every target climbs after the search; only improvements of its cross-validated score are kept.
+        Steps that every target climbs after the search; only improvements of its cross-validated score are kept. Each
+        step takes a Cholesky factor a target and fold: with thousands of features or samples, 0 saves most of the time.
     time_budget
         Seconds after which the search ends with the best so far; ``None`` for no limit. Ctrl-C does the same.
     warm_start
@@ -142,7 +146,7 @@ class BandedRidgeCV(LinearEncoder):
         device: str | torch.device = "auto",
         memory: str | int | None = None,
         progress: bool | None = False,
-        polish: int = 5,
+        polish: int = 3,
         time_budget: float | None = None,
         warm_start: bool = False,
     ) -> None:
@@ -261,7 +265,9 @@ class BandedRidgeCV(LinearEncoder):
         available = WORKSPACE if self.memory is None else parse_bytes(self.memory) - problem.fixed_bytes
         at_once = available // problem.bytes_per_target(n_alphas)
         climbing = available // problem.bytes_per_climb
-        if at_once < 1 or climbing < 1:
+        if problem.X.device.type == "cpu":
+            climbing = min(climbing, max(1, CACHE // problem.bytes_per_climb))
+        if available < max(problem.bytes_per_target(n_alphas), problem.bytes_per_climb):
             least = problem.fixed_bytes + max(problem.bytes_per_target(n_alphas), problem.bytes_per_climb)
             raise ValueError(
                 f"memory={self.memory} is too little: this fit needs {least} bytes for a single target; raise memory, "
