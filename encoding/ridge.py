@@ -163,6 +163,8 @@ class RidgeCV(LinearEncoder):
                 write = stack.enter_context(ondisk.writing(coef_to, shape, features.dtype, labels))
             self.path_, fitted = self._fit(features, columns, found, splits, taken, write)
         coef = None if coef_to is None else ondisk.reading(coef_to, labels)
+        if coef is not None and ndim_of(y) == 1:
+            coef = coef.isel(neuroid=0, drop=True)
         self._keep_fit(fitted, n_samples(found), coef, X, y)
         inputs.warn_of_ragged_targets(n_samples(found), len(features), len(found))
         best = fitted.scores.amax(1)

@@ -192,6 +192,20 @@ def test_coefficients_of_targets_that_miss_samples(tmp_path):
     np.testing.assert_array_equal(ridge.coef_.values, whole.coef_)
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_coefficients_of_a_single_series_on_disk(labelled, tmp_path):
+    X, Y = simulate(60, 5)
+    if labelled:
+        X = stored("netcdf", X, tmp_path / "X")
+    whole = RidgeCV(ALPHAS).fit(X, Y[:, 0])
+    ridge = RidgeCV(ALPHAS).fit(X, Y[:, 0], coef_to=tmp_path / "coef.nc")
+    assert ridge.coef_.shape == (5,)
+    np.testing.assert_allclose(ridge.coef_.values, whole.coef_, atol=1e-12)
+    predicted = ridge.predict(X)
+    assert predicted.shape == (60,)
+    np.testing.assert_allclose(predicted, whole.predict(X), atol=1e-9)
+
+
 def test_no_file_where_a_fit_fails(tmp_path):
     X, Y = simulate(60, 5)
     with pytest.raises(ValueError, match="memory=100 is too little"):
