@@ -207,7 +207,9 @@ class KernelRidgeCV(Encoder):
             bool(self.fit_intercept),
         )
         self._keep_found(found, torch.from_numpy(alphas), weights, X, y, features)
-        inputs.warn_of_missing_scores(found.scores.amax(0), targets, y)
+        best = found.scores.gather(0, found.candidate[None])[0]
+        inputs.warn_of_missing_scores(best, targets, y)
+        inputs.warn_of_grid_edges(found.alpha, best, alphas)
         return self
 
     def _predict(self, features: torch.Tensor) -> torch.Tensor:

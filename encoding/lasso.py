@@ -174,7 +174,11 @@ class LassoCV(LinearEncoder):
         }
         self._keep(X, y, attributes)
         self.n_iter_ = max(1, found.steps)
-        inputs.warn_of_missing_scores(found.scores.amax(1), targets, y)
+        inputs.warn_of_missing_scores(best, targets, y)
+        if relative:
+            self._warn_of_eps(found)
+        else:
+            inputs.warn_of_grid_edges(found.chosen, best, alphas)
         late = torch.maximum(found.gap, found.largest) > tol
         if bool(late.any()):
             warnings.warn(
@@ -184,6 +188,15 @@ class LassoCV(LinearEncoder):
                 stacklevel=2,
             )
         return self
+
+    def _warn_of_eps(self, found: engine.Fitted) -> None:
+        """Warn where targets would rather have a smaller penalty than the grid's smallest."""
+        low = int(((found.chosen == len(found.alphas) - 1) & (found.alphas[0] > 0)).sum())
+        if low and len(found.alphas) > 1:
+            warnings.warn(
+                f"{low} of {len(found.chosen)} targets chose the smallest alpha of their grid; lower eps={self.eps:g}.",
+                stacklevel=3,
+            )
 
     def _penalty(self, X: Any, n_features: int, device: torch.device) -> penalties.Penalty:
         """What is penalised."""

@@ -21,6 +21,7 @@ from cerebridge.encoding.kernels import KernelRidgeCV
 from cerebridge.encoding.persistence import load, save
 from cerebridge.encoding.ridge import RidgeCV
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* at the edge of the grid")
 ALPHAS = np.logspace(-3, 3, 7)
 SETTINGS = {
     "linear": {},
@@ -260,6 +261,13 @@ def test_constant_targets_are_said_and_predicted():
         ridge = KernelRidgeCV("rbf").fit(X, Y)
     assert (ridge.predict(X)[:, 1] == 0.3).all()
     assert np.isnan(ridge.best_score_).tolist() == [False, True, False, False]
+
+
+def test_penalties_at_the_edge_of_the_grid_are_said():
+    with pytest.warns(
+        UserWarning, match=r"of 4 targets chose an alpha at the edge of the grid: \d the smallest \(10\)"
+    ):
+        KernelRidgeCV("rbf", [10, 100]).fit(*simulate())
 
 
 @pytest.mark.parametrize(

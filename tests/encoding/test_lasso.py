@@ -21,6 +21,9 @@ from cerebridge import neuro
 from cerebridge.encoding.lasso import GroupLassoCV, LassoCV
 from cerebridge.encoding.persistence import load, save
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* at the edge of the grid", "ignore:.* the smallest alpha of their grid"
+)
 SHAPES = [(60, 12), (30, 50)]
 
 
@@ -122,8 +125,18 @@ def test_what_did_not_converge_is_said_once():
         ConvergenceWarning, match="4 of 4 targets did not reach the duality gap tol=1e-12"
     ) as caught:
         ours = GroupLassoCV([0] * 6 + [1] * 6, 10, max_iter=1, tol=1e-12).fit(X, Y)
-    assert len(caught) == 1
+    assert sum(caution.category is ConvergenceWarning for caution in caught) == 1
     assert (ours.dual_gap_ > 1e-12).any()
+
+
+def test_penalties_at_the_edge_of_the_grid_are_said():
+    X, Y = simulate(60, 12, seed=1)
+    with pytest.warns(UserWarning, match="targets chose the smallest alpha of their grid; lower eps=0.5"):
+        LassoCV(5, eps=0.5).fit(X, Y)
+    with pytest.warns(
+        UserWarning, match=r"targets chose an alpha at the edge of the grid: \d the smallest \(1\)"
+    ):
+        LassoCV([1, 2]).fit(X, Y)
 
 
 def test_features_that_others_determine():
@@ -132,7 +145,7 @@ def test_features_that_others_determine():
     X[:, 6] = X[:, 7] - X[:, 8]
     X[:, 9] = 3.0
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", ConvergenceWarning)
         ours = LassoCV(cv=3).fit(X, Y)
     peer = Peer(cv=3, tol=1e-10, max_iter=1_000_000)
     np.testing.assert_allclose(ours.predict(X)[:, 1], peer.fit(X, Y[:, 1]).predict(X), atol=1e-3)

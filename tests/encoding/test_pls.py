@@ -186,7 +186,7 @@ def test_constant_targets_are_predicted_and_said_where_they_are_scored():
         ({"tol": -1}, "tol=-1 is no tolerance"),
         ({"max_iter": 0}, "max_iter must be a whole number from 1, got 0"),
         ({"n_components": "cv", "scoring": "accuracy"}, "scoring='accuracy' is unknown"),
-        ({"n_components": [1, 2], "cv": 31}, "n_splits=31"),
+        ({"n_components": [1, 2], "cv": 31}, "cv=31 folds need at least 31 samples"),
     ],
 )
 def test_parameters_that_are_wrong(parameters, message):
