@@ -79,9 +79,9 @@ class PoissonGLM(CountEncoder):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.standard_normal((500, 2))
     >>> Y = rng.poisson(np.exp(X @ [[0.5, 0.0], [0.0, 0.0]] - 1))
-    >>> glm = encoding.PoissonGLM(alphas=[1e-3, 1e-1, 1e3]).fit(X, Y)
+    >>> glm = encoding.PoissonGLM(alphas=[1e-4, 1e-2, 1e3]).fit(X, Y)
     >>> glm.coef_.shape, glm.alpha_.tolist()
-    ((2, 2), [0.001, 1000.0])
+    ((2, 2), [0.01, 1000.0])
     """
 
     def __init__(

@@ -18,6 +18,8 @@ PseudoR2 = Literal["pseudo_r2", "mcfadden"]
 
 #: expected counts over all samples of a target that has none, so that its rate and likelihood stay finite
 HALF = 0.5
+#: largest rate that is predicted, so that likelihoods stay inside any number format
+LARGEST = 1e30
 
 
 class Family(ABC):
@@ -49,9 +51,9 @@ class Family(ABC):
         """Logarithm of the probability of counts, element by element."""
 
     def rate(self, predictor: torch.Tensor) -> torch.Tensor:
-        """Rate of a linear predictor, kept inside the number format and above 0, so that its logarithm exists."""
+        """Rate of a linear predictor, kept above 0 and inside the number format, so that its likelihood exists."""
         limits = torch.finfo(predictor.dtype)
-        return self.inverse_link(predictor).clamp(limits.tiny, min(limits.max, self.most - limits.eps))
+        return self.inverse_link(predictor).clamp(limits.tiny, min(LARGEST, self.most - limits.eps))
 
     def at(self, columns: torch.Tensor) -> Family:
         """The family of some targets, by position."""

@@ -29,6 +29,8 @@ from .spectral import choose
 NEWTON = 8
 #: numbers in the second derivatives of the targets at one time
 HESSIANS = 2**24
+#: tolerance below which values no longer tell one point from another
+FINEST = 1e-8
 #: rounds of fitting coefficients and dispersions in turns
 ROUNDS = 30
 
@@ -101,7 +103,7 @@ class _Training:
         everything = Likelihood(
             self.design, self.Y, self.cross, self.means, self.family, alpha, settings.l1_ratio
         )
-        tol = max(settings.tol, 64 * everything.precision)
+        tol = max(settings.tol, FINEST, 64 * everything.precision)
         size = max(1, HESSIANS // len(self.point) ** 2) if self.direct else len(varied)
         for start in range(0, len(varied), size):
             columns = varied[start : start + size]
