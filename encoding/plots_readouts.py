@@ -98,7 +98,7 @@ def _draw(even: NDArray[Any], images: Sequence[Any] | None, names: list[str], ti
             row, column = divmod(number, columns)
             picture = None if images is None else np.asarray(images[row])
             height, width = even.shape[2:] if picture is None else picture.shape[:2]
-            if column < own:
+            if picture is not None and column < own:
                 axis.imshow(picture, cmap="gray")
             else:
                 if picture is not None:
