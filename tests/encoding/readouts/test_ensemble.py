@@ -13,6 +13,9 @@ from cerebridge import encoding
 from cerebridge.encoding import readouts
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*at the edge of the grid")
+
+
 class Fixed(BaseEstimator):
     """Predicts a constant that it says to be so good."""
 
