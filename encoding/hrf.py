@@ -15,7 +15,7 @@ from .containers import labels_along
 
 Array = NDArray[np.float64]
 #: seconds between samples of a response function, and how long it is
-STEP, LENGTH = 0.01, 32.0
+STEP, LENGTH = 0.001, 32.0
 #: volumes times feature samples that are weighted at a time
 AT_ONCE = 1 << 23
 
@@ -121,7 +121,7 @@ def _response(taken: Array, start: Array, end: Array, values: Array, step: Array
     impulse = end == start
     # an impulse is a short step, scaled to one second
     end, scale = np.where(impulse, end + STEP, end), np.where(impulse, 1 / STEP, 1.0)
-    for some in np.array_split(order, max(1, len(taken) * len(start) // AT_ONCE)):
+    for some in np.array_split(order, min(len(taken), 1 + len(taken) * len(start) // AT_ONCE)):
         near = np.flatnonzero((start < taken[some[-1]]) & (end > taken[some[0]] - STEP * len(step)))
         weights = _at(step, taken[some, None] - start[near]) - _at(step, taken[some, None] - end[near])
         out[some] = (weights * scale[near]) @ values[near]
