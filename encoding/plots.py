@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from .plots_attention import plot_attention
 from .plots_cortex import plot_cortex
 from .plots_likeness import plot_group, plot_layer_matrix, plot_order
 from .plots_maps import plot_map
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "plot_attention",
     "plot_comparison",
     "plot_confusion",
     "plot_cortex",

@@ -109,6 +109,18 @@ def labels_step(name: str, entry: Mapping[str, Any], recording: Step) -> Step:
     )
 
 
+def past_step(name: str, entry: Mapping[str, Any], recording: Step) -> Step:
+    """The step that convolves a recording with filters of its past."""
+    return Step(
+        title=f"{name} of {recording.title}",
+        kind="past",
+        work=_past,
+        settings={key: entry[key] for key in ("window", "n_basis")},
+        inputs={"recording": recording},
+        form="array",
+    )
+
+
 def of_layer(array: xr.DataArray, layer: str | None) -> xr.DataArray:
     """One layer of activations; everything where there are no layers."""
     if layer is None:
@@ -203,3 +215,22 @@ def _indicators(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr
         provenance=f"indicators of {label}",
     )
     return array if settings["hrf"] is None else encoding.convolve_hrf(array, recording, settings["hrf"])
+
+
+def _past(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.DataArray:
+    recording, window, n_basis = inputs["recording"], settings["window"], settings["n_basis"]
+    bases = encoding.bases
+    free = n_basis >= window
+    basis = bases.History(window) if free else bases.RaisedCosine(n_basis, spacing="log", window=window)
+    design = bases.design({"past": (basis, recording)}, groups="run" if "run" in recording.coords else None)
+    labels = {name: coord.values for name, coord in recording.coords.items() if coord.dims == ("time_bin",)}
+    columns = {name: design[name].values for name in ("neuroid_id", "source", "basis")}
+    return assemble(
+        design.values,
+        time_bin=labels,
+        neuroid=columns,
+        modality="features",
+        units="a.u.",
+        sfreq=recording.attrs.get("sfreq"),
+        provenance=f"past {window} time bins",
+    )

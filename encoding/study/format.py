@@ -187,6 +187,9 @@ def _analysis_problems(table: Mapping[str, Any], entry: Mapping[str, Any]) -> It
     for number, name in enumerate(entry["recordings"]):
         if name not in table["recordings"]:
             yield f"{where}.recordings[{number}] is {name!r}{allowed(name, table['recordings'])}"
+    for key in ("attended", "unattended"):
+        if entry.get(key, next(iter(table["recordings"]))) not in table["recordings"]:
+            yield f"{where}.{key} is {entry[key]!r}{allowed(entry[key], table['recordings'])}"
     for number, name in enumerate(entry.get("encoders", [])):
         if name not in (*table["encoders"], "ridge"):
             yield f"{where}.encoders[{number}] is {name!r}{allowed(name, ['ridge', *table['encoders']])}"

@@ -10,6 +10,7 @@ from ..plots_style import short_names
 from ..results import Result
 from .report_parts import Entry, Section, audit_of_models, flat_rows
 from .section_agreement import agreement_section
+from .section_attention import attention_section
 from .section_decoding import decoding_section
 from .section_encoding import encoding_section
 from .section_similarity import similarity_section
@@ -20,6 +21,7 @@ SECTIONS: dict[str, Callable[[Entry, str, str, Result], Section]] = {
     "similarity": similarity_section,
     "decoding": decoding_section,
     "agreement": agreement_section,
+    "attention": attention_section,
 }
 
 

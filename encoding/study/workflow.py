@@ -10,12 +10,14 @@ from typing import Any
 
 from ...models.devices import resolve_device
 from ...models.stimuli import StimulusSet
-from .features import array_step, labels_step, network_step, of_layer, pixels_step, timecourse_step
+from .features import array_step, labels_step, network_step, of_layer, past_step, pixels_step, timecourse_step
 from .format import PATH_KEYS, PATTERN_KEYS, Model, Study
 from .graph import Inputs, Step
 from .recordings import Source, read_recording
 from .stimuli import read_stimuli
 
+#: feature spaces that follow from the recording itself
+OF_RECORDING = {"labels": labels_step, "past": past_step}
 #: keys of an analysis that do not change its numbers
 LABELS = ("name", "recordings", "models")
 
@@ -86,8 +88,8 @@ class Workflow:
         entry = self.study.entry(model.section, model.entry)
         if entry.get("kind") == "timecourse":
             return timecourse_step(model.entry, entry, self.study.files(entry["path"])[0])
-        if entry.get("kind") == "labels":
-            return labels_step(model.entry, entry, self.recording(recording))
+        if entry.get("kind") in OF_RECORDING:
+            return OF_RECORDING[entry["kind"]](model.entry, entry, self.recording(recording))
         return self._features(model, str(self.study.entry("recordings", recording)["stimuli"]))
 
     def _features(self, model: Model, shown: str) -> Step:
@@ -229,10 +231,19 @@ def _agreement(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> 
     return Step(f"{entry['name']} of {recording}", "agreement", agree, _options(entry, workflow), inputs)
 
 
+def _attention(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> Step:
+    from .attention import follow
+
+    inputs = {"recording": workflow.recording(recording)}
+    inputs |= {talker: workflow.recording(entry[talker]) for talker in ("attended", "unattended")}
+    return Step(f"{entry['name']} of {recording}", "attention", follow, _options(entry, workflow), inputs)
+
+
 #: analyses by their kind in study files
 ANALYSES: dict[str, Callable[[Workflow, Mapping[str, Any], str], Step]] = {
     "encoding": _encoding,
     "similarity": _similarity,
     "decoding": _decoding,
     "agreement": _agreement,
+    "attention": _attention,
 }
