@@ -82,8 +82,8 @@ class BandedRidgeCV(LinearEncoder):
     time_budget
         Seconds after which the search ends with the best so far; ``None`` for no limit. Ctrl-C does the same.
     warm_start
-        Whether to continue the last search: candidates up to ``n_candidates`` that were not tried yet are. The
-        data must be the same.
+        Whether to continue the last search: candidates up to ``n_candidates`` that were not tried yet are. Data and
+        other parameters must be the same, which its first candidate is tried again for.
 
     Attributes
     ----------
@@ -277,6 +277,9 @@ class BandedRidgeCV(LinearEncoder):
 
     def _candidates(self, n_bands: int) -> torch.Tensor:
         """Band weights to try, after those of the search that is continued."""
+        former = torch.empty(0, n_bands, dtype=torch.float64)
+        if self.warm_start and hasattr(self, "candidates_") and self.candidates_.shape[1] == n_bands:
+            former = to_tensor(self.candidates_, "cpu")
         if np.ndim(self.n_candidates):
             weights = np.asarray(self.n_candidates, dtype=np.float64)
             if weights.ndim != 2 or weights.shape[1] != n_bands or not len(weights):
@@ -287,14 +290,12 @@ class BandedRidgeCV(LinearEncoder):
                 raise ValueError(
                     "candidates must be weights of bands: not negative, and one of each candidate positive."
                 )
-            return torch.from_numpy(weights / weights.sum(1, keepdims=True))
+            given = torch.from_numpy(weights / weights.sum(1, keepdims=True))
+            known = (given[:, None] == former).all(2).any(1)
+            return torch.cat([former, given[~known]])
         n = parameters.whole_number(self.n_candidates, "n_candidates")
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        candidates = draw_candidates(n, n_bands, seed)
-        if self.warm_start and hasattr(self, "candidates_") and self.candidates_.shape[1] == n_bands:
-            former = to_tensor(self.candidates_, "cpu")
-            candidates = torch.cat([former, candidates[len(former) :]])
-        return candidates
+        return torch.cat([former, draw_candidates(n, n_bands, seed)[len(former) :]])
 
     def _known(self, n_bands: int, n_targets: int, device: torch.device) -> Search | None:
         """How the search that is continued went so far."""

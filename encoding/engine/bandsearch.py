@@ -16,6 +16,8 @@ from .spectral import choose
 CONCENTRATIONS = (0.1, 1.0, 10.0)
 #: scores that differ by less are equal, as in :func:`~cerebridge.encoding.engine.spectral.choose`
 TOLERANCE = torch.finfo(torch.float64).eps ** 0.75
+#: and other devices or blocks of targets change them by less than this
+SAME = 1e-6
 #: a band that is off starts its climb at this share of the others' weight
 FLOOR = 1e-3
 #: first step of a climb, in units of log penalty; how it grows after success and shrinks after failure
@@ -116,11 +118,14 @@ def explore(
     ------
     KeyboardInterrupt
         If nothing was tried before.
+    ValueError
+        If the first candidate has other scores than in the search that is continued.
     """
     n_targets = len(bands.truths[0].variation)
     scores = alphas.new_full((len(candidates), n_targets), torch.nan)
     best, interrupted = None, False
     if known is not None:
+        require_same(attempt(bands, candidates[0], 0, alphas, scoring, None)[0], known.scores[0])
         scores[: len(known.scores)], best = known.scores, known.best
     untried = scores.isnan().all(1).nonzero()[:, 0].tolist()
     try:
@@ -137,6 +142,15 @@ def explore(
     if candidates.shape[1] > 1 and effort.steps and not interrupted:
         deltas, score = polish(bands, deltas, score, scoring, effort)
     return Found(Search(scores, best), deltas, score, *fit_all(bands, deltas), interrupted)
+
+
+def require_same(again: torch.Tensor, before: torch.Tensor) -> None:
+    """Refuse to continue a search whose scores would not compare with new ones."""
+    if not torch.allclose(again, before, rtol=0, atol=SAME, equal_nan=True):
+        raise ValueError(
+            "warm_start continues a search, but its first candidate has other scores now, so that data, cv, alphas or "
+            "scoring are not the same; set warm_start=False to start anew."
+        )
 
 
 def attempt(

@@ -194,11 +194,33 @@ def test_a_warm_restart_tries_only_what_is_new(monkeypatch):
     scores = PrimalBands.scores
     monkeypatch.setattr(PrimalBands, "scores", lambda self, *given: tried.append(1) or scores(self, *given))
     ridge.set_params(n_candidates=8).fit(X, Y)
-    assert len(tried) == 3
+    assert len(tried) == 1 + 3, "the first again, to see that nothing else has changed"
     with pytest.raises(
         ValueError, match="continues a search for 4 targets and 2 bands, but there are 3 and 2"
     ):
         ridge.fit(X, Y[:, :3])
+
+
+def test_a_warm_restart_with_given_candidates_keeps_those_before():
+    X, Y, labels = simulate(60, 12)
+    first, second = np.eye(2), np.array([[0.5, 0.5], [1, 0], [0.9, 0.1]])
+    whole = BandedRidgeCV(labels, n_candidates=np.vstack([first, second[[0, 2]]])).fit(X, Y)
+    ridge = BandedRidgeCV(labels, n_candidates=first, warm_start=True).fit(X, Y)
+    ridge.set_params(n_candidates=second).fit(X, Y)
+    for name in ("candidates_", "cv_scores_", "candidate_", "band_alphas_", "coef_", "best_score_"):
+        np.testing.assert_array_equal(getattr(ridge, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("change", ["data", "scoring", "cv"])
+def test_a_warm_restart_refuses_what_it_cannot_continue(change):
+    X, Y, labels = simulate(60, 12)
+    ridge = BandedRidgeCV(labels, n_candidates=5, warm_start=True).fit(X, Y)
+    if change == "data":
+        Y = Y[::-1]
+    else:
+        ridge.set_params(**{change: {"scoring": "pearsonr", "cv": 3}[change]})
+    with pytest.raises(ValueError, match="first candidate has other scores now"):
+        ridge.fit(X, Y)
 
 
 def test_the_time_budget_ends_the_search_with_the_best_so_far(monkeypatch):
