@@ -118,14 +118,15 @@ def decode_attention(
         raise ValueError(
             f"windows must be from 3 samples to the longest trial, {longest / sfreq:g} s; got {lengths.tolist()} s."
         )
-    lags = {"tmin": tmin, "tmax": tmax, "sfreq": sfreq}
     rng = np.random.default_rng(random_state)
     shifts = [rng.integers(1, len(trial), n_shifts) for trial in trials]
     real, null = _Differences(samples), _Differences(samples)
     whole = np.empty((2, len(trials)))
     for k in track(range(len(trials)), "decoding attention", show=progress):
         rest = [j for j in range(len(trials)) if j != k]
-        model = _Model(method, lags, alphas).fit([trials[j] for j in rest], [talkers[0][j] for j in rest])
+        model = _Model(method, tmin, tmax, sfreq, alphas).fit(
+            [trials[j] for j in rest], [talkers[0][j] for j in rest]
+        )
         pairs = [model.project(trials[k], talker[k]) for talker in talkers]
         whole[:, k] = [_correlations(*pair, [len(pair[0])])[0][0] for pair in pairs]
         real.add(pairs, [0])
@@ -136,13 +137,12 @@ def decode_attention(
 class _Model:
     """What brings the recording and a talker's features to series that correlate where the talker is attended."""
 
-    def __init__(self, method: Method, lags: dict[str, float], alphas: ArrayLike) -> None:
+    def __init__(self, method: Method, tmin: float, tmax: float, sfreq: float, alphas: ArrayLike) -> None:
         self.method = method
         if method == "cca":
-            first, last = (round(lags[name] * lags["sfreq"]) for name in ("tmin", "tmax"))
-            self.delays = Delays(range(first, last + 1), edges="mean")
+            self.delays = Delays(range(round(tmin * sfreq), round(tmax * sfreq) + 1), edges="mean")
         else:
-            self.trf = TRF(**lags, direction=method, alphas=alphas)
+            self.trf = TRF(tmin, tmax, sfreq, method, alphas=alphas)
 
     def fit(self, neural: list[Array], features: list[Array]) -> _Model:
         if self.method == "backward":

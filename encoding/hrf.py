@@ -165,7 +165,8 @@ def _integral(values: Array) -> Array:
 def _bins(features: xr.DataArray) -> tuple[Array, Array]:
     """When each sample of the features begins and ends."""
     if features.ndim == 2 and features.dims[0] == "time_bin":
-        return _times(features, "time_bin_start", "time_bin_end")
+        start, end = _times(features, "time_bin_start", "time_bin_end")
+        return start, end
     if features.ndim != 2 or features.dims[0] != "presentation":
         raise ValueError(
             f"features are {' × '.join(map(str, features.dims))}; give time_bin × neuroid or presentation × neuroid."

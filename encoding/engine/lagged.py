@@ -24,7 +24,9 @@ FRAME, FRAMES_PER_WINDOW = 64, 4
 #: complex numbers that are worked on at a time
 AT_ONCE = 1 << 22
 #: complex numbers that stay in a processor's cache
-IN_CACHE = 1 << 18
+IN_CACHE = 1 << 17
+#: rows of a sum that stay there
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,22 @@ class Lagged:
     def of(cls, padded: torch.Tensor, responses: torch.Tensor, length: int) -> Lagged:
         """Moments of one run: ``padded``, ``(n + length - 1, features)``, and responses ``(n, targets)``."""
         n, p = len(responses), padded.shape[1]
+        padded, responses = padded.double(), responses.double()
+        shift, mean = _means(padded), _means(responses)
         # shifting a series shifts its columns; about the mean, rounding is as small as it can be
-        series, shift = _centred(padded.double())
-        truth, mean = _centred(responses.double())
+        series = padded - shift
+        both = padded.new_empty(n, p + len(mean))
+        both[:, :p] = series[:n]
+        torch.sub(responses, mean, out=both[:, p:])
         sums = window_sums(series, length)
         means = (sums / n).reshape(-1)
-        gram = block_toeplitz(window_products(series, series[:n], length), series, n)
-        gram.addr_(means, means, alpha=-n)
+        products = window_products(series, both, length)
+        gram = block_toeplitz(products[..., :p], series, n).addr_(means, means, alpha=-n)
         # the centred truth sums to rounding, so the means of the design do not show in these products
-        cross = window_products(series, truth, length).reshape(length * p, -1).T
+        cross = products[..., p:].reshape(length * p, -1).T
         means = means + shift.repeat(length)
-        return cls(Moments(n, means, means, gram), Moments(n, mean, means, cross), truth.square().sum(0))
+        square = both[:, p:].square().sum(0)
+        return cls(Moments(n, means, means, gram), Moments(n, mean, means, cross), square)
 
     def __add__(self, other: Lagged) -> Lagged:
         """Moments of both runs together."""
@@ -248,11 +255,11 @@ def _cut(series: torch.Tensor, size: int, step: int) -> torch.Tensor:
     return frames
 
 
-def _centred(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Deviations from the means of columns, and the means; a constant column deviates by exactly zero."""
-    apart = x - x[0]
-    mean = apart.mean(0)
-    return apart.sub_(mean), x[0] + mean
+def _means(x: torch.Tensor) -> torch.Tensor:
+    """Means of columns; that of a constant column is exactly its value."""
+    first = x[0]
+    apart = torch.stack([(part - first).sum(0) for part in torch.split(x, BLOCK)])
+    return first + apart.sum(0) / len(x)
 
 
 def _columns(spectra: torch.Tensor) -> int:

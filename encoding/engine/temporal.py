@@ -14,6 +14,9 @@ from .moments import Split, is_partition
 from .scoring import Scoring, pearsonr_from_sums, r2_from_sums
 from .spectral import choose, spectrum
 
+#: numbers of all parts' moments up to which they are made once and kept
+KEPT = 1 << 26
+
 
 @dataclass(frozen=True)
 class Penalty:
@@ -132,8 +135,12 @@ class Recording:
                     "lie between training moments; use whole runs or contiguous folds."
                 )
         if is_partition(splits, len(self.features)):
-            for k, training in leave_one_out(lambda k: self.moments(tests[k]), len(tests)):
-                yield training if self.fit_intercept else training.about_origin(), self.moments(tests[k])
+            width = self.length * self.features.shape[1]
+            small = len(tests) * width * (width + self.targets.shape[1]) <= KEPT
+            parts = [self.moments(rows) for rows in tests] if small else []
+            make = parts.__getitem__ if small else lambda k: self.moments(tests[k])
+            for k, training in leave_one_out(make, len(tests)):
+                yield training if self.fit_intercept else training.about_origin(), make(k)
         else:
             for split in splits:
                 yield self.training(split.train), self.moments(split.test)
