@@ -18,11 +18,13 @@ What else was tried (same machine, one thread, main size):
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from cerebridge.encoding import bases
 from cerebridge.encoding.glm import PoissonGLM
@@ -95,6 +97,10 @@ def prepare_peer(
     X: np.ndarray, Y: np.ndarray, alpha: float, coef: np.ndarray, intercept: np.ndarray
 ) -> tuple[Callable[[], tuple[np.ndarray, np.ndarray]], float]:
     """Nemos' solver, compiled, from its own start; and how long compiling took."""
+    if torch.get_num_threads() == 1:
+        os.environ.setdefault(
+            "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        )
     import jax
     import nemos
     from nemos.glm.params import GLMParams
