@@ -100,7 +100,7 @@ class TRF(Encoder):
     >>> from cerebridge import encoding
     >>> sound = np.random.default_rng(0).standard_normal((5, 200, 1))
     >>> brain = 0.5 * np.roll(sound, 3, axis=1)
-    >>> trf = encoding.TRF(0.0, 0.05, sfreq=100).fit(sound, brain)
+    >>> trf = encoding.TRF(0.0, 0.05, sfreq=100, alphas=1.0).fit(sound, brain)
     >>> trf.coef_.shape, float(trf.lags_[trf.coef_[0, :, 0].argmax()])
     ((1, 6, 1), 0.03)
     """
@@ -176,7 +176,7 @@ class TRF(Encoder):
         >>> import numpy as np
         >>> from cerebridge import encoding
         >>> X = np.random.default_rng(0).standard_normal((100, 2))
-        >>> encoding.TRF(0, 2, sfreq=1).fit(X, X, groups=np.arange(100) // 25).coef_.shape
+        >>> encoding.TRF(0, 2, sfreq=1, alphas=1.0).fit(X, X, groups=np.arange(100) // 25).coef_.shape
         (2, 3, 2)
         """
         self._check_names()

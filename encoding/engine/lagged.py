@@ -170,7 +170,7 @@ def window_products(padded: torch.Tensor, series: torch.Tensor, length: int) -> 
     for first in range(0, columns, some):
         part = series[:, first : first + some]
         rows = step * max(1, IN_CACHE // (bins * (p + part.shape[1])))
-        spectra = torch.zeros(bins, p, part.shape[1], dtype=torch.complex128, device=part.device)
+        spectra = torch.zeros(bins, p, part.shape[1], dtype=series.dtype.to_complex(), device=part.device)
         for start in range(0, n, rows):
             ours = _spectra(padded[start : start + rows + length - 1], size, step, length)
             theirs = torch.fft.rfft(_cut(part[start : start + rows], size, step), dim=1)
