@@ -153,8 +153,9 @@ def test_responses_in_time_predict_the_visual_slice(data):
     canonical response fits labels that begin two volumes earlier, which the free one finds by itself.
     """
     features, bold = fmri(data / "haxby2001-slice")
+    times = ("time_bin_start", "time_bin_end")
     earlier = features.assign_coords(
-        {name: features.coords[name] - 5.0 for name in ("time_bin_start", "time_bin_end")}
+        {name: ("time_bin", features.coords[name].values - 5.0) for name in times}
     )
     alphas = [1.0, 10.0, 100.0, 1000.0]
     ridge = encoding.RidgeCV(alphas, scoring="pearsonr")
