@@ -12,7 +12,6 @@ from sklearn.utils import estimator_checks
 from cerebridge import encoding
 from cerebridge.encoding import readouts
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*at the edge of the grid")
 
 
