@@ -1,9 +1,9 @@
 """PoissonGLM against nemos' PopulationGLM on the same threads: same objective, same coefficients.
 
 Coupled neurons: the features are the past of a population through raised cosines, correlated as such features are.
-The peer runs L-BFGS, its fastest solver here (gradient descent and nonlinear conjugate gradients, 1e-2 above the
-objective after 300 steps, do not get there in time), in double precision and no longer than it needs. Only its solver
-is timed, compiled before by a run that starts at the solution; compiling takes seconds more at every ``fit``.
+The peer runs L-BFGS in double precision, no longer than the objective needs (nonlinear conjugate gradients are 1.5e-2
+above it after 300 steps, BFGS would hold a matrix of 9,100 squared). Only its solver is timed, compiled before by a run
+that starts at the solution; as the package is used, compiling takes seconds more at every ``fit``.
 Ours includes moments, decomposition, checks and labels, and has nothing to compile.
 
 What else was tried (same machine, one thread, main size):
@@ -11,8 +11,8 @@ What else was tried (same machine, one thread, main size):
 - Newton's method with second derivatives of all neurons: 4 steps instead of 7, but 3.1 s instead of 0.35 s. It does not
   pay at 64 features (1.7 s against 0.22 s), 32 (0.59 against 0.12) or 16 (0.29 against 0.085): on principal axes the
   null model's curvature leaves little to learn. It is kept up to 8 features and where absolute values are penalised.
-- Whitening by a Cholesky factor needs as few passes, but then the ridge is dense in the new coordinates and the
-  curvature of no penalty but one is diagonal; principal axes serve all.
+- A Cholesky factor would whiten as well, but makes the ridge dense in the new coordinates; on principal axes it stays
+  diagonal for every penalty and neuron.
 - Blocks of samples from 2¹⁶ to 2²⁰ numbers: within 20 % of each other.
 """
 
@@ -36,7 +36,8 @@ MAIN = (20_000, 18, 100, 1e-3, 1)
 QUICK = (1_000, 3, 5, 1e-3, 1)
 #: relative distance to the lower of both objectives that both must reach
 OBJECTIVE = 1e-6
-#: of the peer: it stops after so many steps, where a run of 1000 is only 1e-7 lower
+#: of the peer, which is timed for so many steps: enough for the objective, not for the coefficients, which are compared
+#: after as many again
 SOLVER = {"tol": 1e-6, "maxiter": 600}
 
 
@@ -44,16 +45,16 @@ def run(quick: bool) -> dict[str, Any]:
     """Compare at one size."""
     bins, sources, neurons, alpha, repeats = QUICK if quick else MAIN
     X, Y = simulate(bins, sources, neurons)
-    peer_fit, compile_seconds = prepare_peer(X, Y, alpha, *fit_ours(X, Y, alpha))
-    timings = compete({"ours": lambda: fit_ours(X, Y, alpha), "peer": peer_fit}, repeats)
+    solve, compile_seconds = prepare_peer(X, Y, alpha, *fit_ours(X, Y, alpha))
+    timings = compete({"ours": lambda: fit_ours(X, Y, alpha), "peer": solve}, repeats)
     ours, peer = timings["ours"], timings["peer"]
     values = {name: objective(X, Y, alpha, *timing.result) for name, timing in timings.items()}
     lowest = min(values.values())
     gaps = {name: (value - lowest) / abs(lowest) for name, value in values.items()}
     assert max(gaps.values()) < OBJECTIVE, f"objectives are {gaps} above the lower one"
-    coef, peer_coef = ours.result[0], peer.result[0]
+    coef, peer_coef = ours.result[0], solve(peer.result)[0]
     distance = float(np.abs(coef - peer_coef).max() / np.abs(coef).max())
-    assert distance < 5e-2, f"coefficients differ from nemos' by {distance} of the largest"
+    assert distance < 1e-2, f"coefficients differ from nemos' by {distance} of the largest"
     return {
         "peer": "nemos PopulationGLM, L-BFGS, jax on the CPU, compiled before",
         "dtype": "float64",
@@ -95,8 +96,8 @@ def fit_ours(X: np.ndarray, Y: np.ndarray, alpha: float) -> tuple[np.ndarray, np
 
 def prepare_peer(
     X: np.ndarray, Y: np.ndarray, alpha: float, coef: np.ndarray, intercept: np.ndarray
-) -> tuple[Callable[[], tuple[np.ndarray, np.ndarray]], float]:
-    """Nemos' solver, compiled, from its own start; and how long compiling took."""
+) -> tuple[Callable[..., tuple[np.ndarray, np.ndarray]], float]:
+    """Nemos' solver, compiled, from its own start or another point; and how long compiling took."""
     if torch.get_num_threads() == 1:
         os.environ.setdefault(
             "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -113,10 +114,13 @@ def prepare_peer(
     start = glm._model_specific_initialization(data, counts)
     glm._initialize_solver_and_state(data, counts, start)
 
-    def solve(begin: Any) -> tuple[np.ndarray, np.ndarray]:
+    def solve(point: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        begin = start
+        if point is not None:
+            begin = GLMParams(jax.numpy.asarray(point[0].T.copy()), jax.numpy.asarray(point[1]))
         found = glm.solver_run(begin, data, counts)[0]
         return np.asarray(found.coef).T, np.asarray(found.intercept)
 
     started = time.perf_counter()
-    solve(GLMParams(jax.numpy.asarray(coef.T.copy()), jax.numpy.asarray(intercept)))
-    return lambda: solve(start), time.perf_counter() - started
+    solve((coef, intercept))
+    return solve, time.perf_counter() - started
