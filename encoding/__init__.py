@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import bases, group, likeness, plots, readouts, rsa
+    from .attention import decode_attention
+    from .banded import BandedRidgeCV
+    from .delays import Delays
+    from .discriminant import ShrinkageLDA
+    from .evaluation import evaluate
+    from .glm import BernoulliGLM, NegativeBinomialGLM, PoissonGLM
+    from .hrf import convolve_hrf
+    from .kernels import KernelRidgeCV
+    from .lasso import GroupLassoCV, LassoCV
+    from .layers import LayerSelectionCV
+    from .partition import partition_variance
+    from .persistence import load, save
+    from .pls import PLSRegression
+    from .reducedrank import ReducedRankRegression
+    from .results import Result
+    from .ridge import RidgeCV
+    from .stacking import StackedEncoder
+    from .trf import TRF
 
 #: where each public name lives; imported on first use, so that the command line answers at once
 _HOMES = {
@@ -31,9 +52,38 @@ _HOMES = {
     "save": "persistence",
 }
 #: public modules, whose names are reached through them
-_MODULES = ("bases", "group", "likeness", "readouts", "rsa")
+_MODULES = ("bases", "group", "likeness", "plots", "readouts", "rsa")
 
-__all__ = sorted([*_HOMES, *_MODULES])
+__all__ = [
+    "TRF",
+    "BandedRidgeCV",
+    "BernoulliGLM",
+    "Delays",
+    "GroupLassoCV",
+    "KernelRidgeCV",
+    "LassoCV",
+    "LayerSelectionCV",
+    "NegativeBinomialGLM",
+    "PLSRegression",
+    "PoissonGLM",
+    "ReducedRankRegression",
+    "Result",
+    "RidgeCV",
+    "ShrinkageLDA",
+    "StackedEncoder",
+    "bases",
+    "convolve_hrf",
+    "decode_attention",
+    "evaluate",
+    "group",
+    "likeness",
+    "load",
+    "partition_variance",
+    "plots",
+    "readouts",
+    "rsa",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -98,6 +98,8 @@ class RidgeCV(LinearEncoder):
 
     #: every target is fitted by itself, so that many may be stacked into one fit
     independent_targets = True
+    #: a target is fitted to the samples that it has
+    handles_missing = True
 
     def __init__(
         self,

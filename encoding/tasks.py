@@ -313,7 +313,7 @@ def _check_missing(task: Task, estimator: Any) -> None:
         return
     units = np.flatnonzero(wrong.any(axis=0))
     first = f"first: unit {quoted(ids[units[0]])} in row {wrong[:, units[0]].argmax()}"
-    if np.isinf(task.truth).any() or not getattr(estimator, "handles_missing", False):
+    if np.isinf(task.truth).any() or not getattr(last_step(estimator)[1], "handles_missing", False):
         raise ValueError(
             f"{len(units)} of {len(ids)} units have missing or infinite responses ({first}); select complete units "
             "or stimuli first, or fit each unit on the rows that it has, as RidgeCV does with missing ones (NaN)."

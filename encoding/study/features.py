@@ -207,7 +207,8 @@ def _indicators(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr
     labels = {name: coord.values for name, coord in recording.coords.items() if coord.dims == (rows,)}
     array = assemble(
         indicators,
-        **{str(rows): labels},
+        presentation=labels if rows == "presentation" else None,
+        time_bin=labels if rows == "time_bin" else None,
         neuroid={"neuroid_id": [str(value) for value in known]},
         modality="features",
         units="a.u.",

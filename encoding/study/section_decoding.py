@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from .. import plots
-from ..plots_maps import place_of
+from ..plots.maps import place_of
 from ..results import Result
 from .report_parts import Entry, Headline, Number, Picture, Section, Table, anchor, placed
 

@@ -9,8 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from .. import plots
-from ..plots_maps import place_of
-from ..plots_style import short_names
+from ..plots.maps import place_of
+from ..plots.style import short_names
 from ..results import Result
 from .report_parts import Entry, Headline, Number, Picture, Section, Table, anchor, sentence
 
@@ -67,15 +67,22 @@ def _about(entry: Entry, result: Result) -> str:
     seeds = audit.get("seeds", [])
     repeated = f", repeated with {len(seeds)} seeds" if len(seeds) > 1 else ""
     encoders = entry.get("encoders", ["ridge"])
-    who = "Ridge regression" if encoders == ["ridge"] else f"Each encoder ({', '.join(encoders)})"
+    who = f"Each of the encoders {', '.join(encoders)}" if len(encoders) > 1 else f"The encoder {encoders[0]}"
+    who = "Ridge regression" if encoders == ["ridge"] else who
     n_models = sizes["model"] // len(encoders)
     bands = (
-        f"{len(entry['models'])} groups of features jointly" if entry.get("joint") else f"{n_models} models"
+        f"{len(entry['models'])} groups of features jointly"
+        if entry.get("joint")
+        else _counted(n_models, "model")
     )
     return (
-        f"{who} predicted {sizes['unit']} units from {bands}; {audit['split']}{repeated}. "
+        f"{who} predicted {_counted(sizes['unit'], 'unit')} from {bands}; {audit['split']}{repeated}. "
         "What an encoder chooses itself was chosen within the training rows."
     )
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _how_to_read(result: Result) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from .. import plots
-from ..plots_style import short_names
+from ..plots.style import short_names
 from ..results import Result
 from .report_parts import Entry, Headline, Number, Picture, Section, Table, anchor, sentence
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import xarray as xr
 
-from ..plots_style import short_names
+from ..plots.style import short_names
 from ..results import Result
 from .report_parts import Entry, Section, audit_of_models, flat_rows
 from .section_agreement import agreement_section

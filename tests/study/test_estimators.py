@@ -90,7 +90,7 @@ def groups(folder, tmp_path_factory) -> dict[str, xr.Dataset]:
     out = tmp_path_factory.mktemp("results")
     Runner(parse_study(STUDY, "time.toml", folder), out, say=lambda line: None).run()
     assert (
-        "Each encoder (ridge, lagged, trf) predicted 3 units from 2 models"
+        "Each of the encoders ridge, lagged, trf predicted 3 units from 2 models"
         in (out / "report.html").read_text()
     )
     return read_results(out / "results.nc")[0]

@@ -23,7 +23,16 @@ def run(name: str, root: Path, out: Path) -> tuple[dict[str, xr.Dataset], str]:
 
 
 def test_every_study_is_tested():
-    assert {path.stem for path in STUDIES.glob("*.toml")} == {"v4", "objects92", "haxby", "audvis"}
+    assert {path.stem for path in STUDIES.glob("*.toml")} == {
+        "audvis",
+        "cocktail",
+        "haxby",
+        "haxby-encoding",
+        "objects92",
+        "reach",
+        "v4",
+        "v4-readouts",
+    }
 
 
 def test_v4(shared, tmp_path):
@@ -96,3 +105,60 @@ def test_audvis(shared, tmp_path):
     )
     assert "so there is no noise ceiling and no p" in report
     assert report.count("Head maps of") == 2
+
+
+def test_cocktail(shared, tmp_path):
+    groups, report = run("cocktail", shared, tmp_path)
+    forward = groups["forward/eeg"]["score"].mean("split").median("unit").to_series()
+    assert 0.02 < forward["attended"] < 0.06 and abs(forward["unattended"]) < 0.02
+    backward = groups["backward/attended"]
+    assert 0.06 < float(backward["score"].mean()) < 0.12
+    assert float(backward["p"].item()) <= 0.05
+    assert abs(backward.attrs["audit"]["shuffle_control"]["eeg"]) < 0.04
+    attention = groups["attention/eeg"]
+    accuracy = attention["score"].mean(["model", "split"]).values
+    assert attention["window"].values.tolist() == [1, 5, 10, 30]
+    assert accuracy[0] > 0.55 and accuracy[-1] >= 0.8
+    assert np.abs(attention["shifted"].values - 0.5).max() < 0.05
+    assert float(attention["p"].min()) <= 0.05
+    assert float((attention["attended"] - attention["unattended"]).mean()) > 0.02
+    assert "trials are decided rightly" in report
+
+
+def test_haxby_encoding(shared, tmp_path):
+    groups, _ = run("haxby-encoding", shared, tmp_path)
+    shapes = groups["shapes/volumes"]["score"].mean("split").median("unit").to_series()
+    free = float(groups["free/volumes"]["score"].mean("split").median("unit"))
+    # the events of these runs have the haemodynamic lag in them, so that a second one takes it away
+    assert shapes["boxcar"] > 0.12 > shapes["spm"] > 0.05
+    assert free > 0.12
+    # blocks change places, so that chance still knows when something was seen, and not what
+    control = groups["shapes/volumes"].attrs["audit"]["shuffle_control"]
+    assert 0.05 < control["boxcar"] < shapes["boxcar"]
+
+
+def test_reach(shared, tmp_path):
+    groups, _ = run("reach", shared, tmp_path)
+    by_name = {
+        name: dataset["score"].mean("split").mean("unit", skipna=True).to_series()
+        for name, dataset in groups.items()
+    }
+    velocity, past, both = (by_name[f"{name}/neurons"] for name in ("velocity", "past", "both"))
+    assert velocity["velocity (poisson-lags)"] > velocity["velocity (poisson)"] > 0
+    assert past["past"] > velocity["velocity (poisson-lags)"]
+    assert both["joint"] > past["past"]
+    for dataset in groups.values():
+        assert max(dataset.attrs["audit"]["shuffle_control"].values()) < 0.01
+
+
+def test_v4_readouts(shared, tmp_path):
+    groups, _ = run("v4-readouts", shared, tmp_path)
+    score = groups["readouts/210225"]["score"].mean("split").median("unit").to_series()
+    block = "mobilenet/features.10"
+    assert score[f"{block} (prf)"] > score[f"{block} (ridge)"] > 0.48
+    assert score[f"{block} (factorised)"] > score[f"{block} (ridge)"] - 0.005
+    assert (
+        float(groups["bands/210225"]["score"].mean("split").median("unit")) > score[f"{block} (ridge)"] - 0.02
+    )
+    for dataset in groups.values():
+        assert max(map(abs, dataset.attrs["audit"]["shuffle_control"].values())) < 0.06

@@ -141,4 +141,6 @@ def test_every_variant_of_the_schema_can_be_run_and_no_other():
     assert variants("recordings") == set(READERS)
     assert variants("stimuli") == set(STIMULI)
     assert variants("analyses") == set(ANALYSES)
-    assert variants("features") == {"pixels", "array", "timecourse", "labels", "past"} and callable(pixels_step)
+    assert variants("features") == {"pixels", "array", "timecourse", "labels", "past"} and callable(
+        pixels_step
+    )

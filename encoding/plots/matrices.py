@@ -10,13 +10,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .plots_style import INK, MUTED, panels, sequential, styled, wrapped
+from .style import INK, MUTED, panels, sequential, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .results import Result
+    from ..results import Result
 
 
 def plot_rdms(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from .plots_style import ACCENT, GRID, INK, MUTED, WARM, panels, score_label, sequential, short_names, styled
+from .style import ACCENT, GRID, INK, MUTED, WARM, panels, score_label, sequential, short_names, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def plot_layer_matrix(matrix: xr.DataArray) -> Figure:
     Examples
     --------
     >>> import xarray as xr
-    >>> from cerebridge.encoding.plots_likeness import plot_layer_matrix
+    >>> from cerebridge.encoding.plots.likeness import plot_layer_matrix
     >>> scores = {"model": ["conv1", "conv2"], "area": ["V1", "V4", "IT"]}
     >>> matrix = xr.DataArray([[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]], scores, ("model", "area"))
     >>> len(plot_layer_matrix(matrix).axes)
@@ -100,7 +100,7 @@ def plot_order(table: xr.Dataset) -> Figure:
     Examples
     --------
     >>> import xarray as xr
-    >>> from cerebridge.encoding.plots_likeness import plot_order
+    >>> from cerebridge.encoding.plots.likeness import plot_order
     >>> points = {name: ("area", [0.0, 1.0, 2.0]) for name in ("depth", "position")}
     >>> table = xr.Dataset({**points, "used": ("area", [True] * 3)}, {"area": ["V1", "V4", "IT"]})
     >>> figure = plot_order(table.assign(correlation=1.0, low=0.9, high=1.0, p_order=1 / 3))

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from cerebridge.encoding.partition import partition_variance
-from cerebridge.encoding.plots_partition import plot_partition
+from cerebridge.encoding.plots.partition import plot_partition
 
 
 def parts(targets: int = 12, bootstrap: int = 50):

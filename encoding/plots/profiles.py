@@ -1,4 +1,4 @@
-"""Figures of results: profiles against the ceiling, comparisons, time courses; matrices and maps beside them."""
+"""Profiles of scores against the ceiling, comparisons, and courses over time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .plots_attention import plot_attention
-from .plots_cortex import plot_cortex
-from .plots_likeness import plot_group, plot_layer_matrix, plot_order
-from .plots_maps import plot_map
-from .plots_matrices import plot_confusion, plot_rdms
-from .plots_style import (
+from ..results import Result, bootstrap_interval
+from .style import (
     ACCENT,
     BAND,
     CYCLE,
@@ -28,25 +24,10 @@ from .plots_style import (
     styled,
     wrapped,
 )
-from .results import Result, bootstrap_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = [
-    "plot_attention",
-    "plot_comparison",
-    "plot_confusion",
-    "plot_cortex",
-    "plot_group",
-    "plot_layer_matrix",
-    "plot_map",
-    "plot_order",
-    "plot_profile",
-    "plot_rdms",
-    "plot_timecourse",
-]
 
 #: at most so many units are drawn as dots
 DOTS = 300
@@ -96,7 +77,7 @@ def plot_profile(result: Result, by: str = "region") -> Figure:
             _reference_lines(axis, result, units)
             _medians(axis, models, rows)
             axis.set_title(
-                f"{label} ({units.size} units)" if by in result.score.coords else f"{units.size} units"
+                _titled(label, units.size) if by in result.score.coords else _titled("", units.size)
             )
             _model_ticks(axis, models)
         axes[0].set_ylabel(score_label(str(result.dataset.attrs.get("scoring", "score"))))
@@ -210,6 +191,12 @@ def _limits(result: Result, units: NDArray[Any]) -> NDArray[Any] | None:
     if "score_low" not in result.dataset:
         return None
     return np.stack([result.dataset[name].values[:, units] for name in ("score_low", "score_high")])
+
+
+def _titled(label: Any, n_units: int) -> str:
+    """A region and how many units it has."""
+    count = f"{n_units} unit{'' if n_units == 1 else 's'}"
+    return f"{label} ({count})" if label else count
 
 
 def _dots(axis: Axes, scores: NDArray[Any], above: bool = False, limits: NDArray[Any] | None = None) -> None:

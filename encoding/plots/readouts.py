@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from .plots_style import MUTED, panels, sequential, styled, wrapped
+from .style import MUTED, panels, sequential, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ MOST_IMAGES, MOST_QUERIES = 12, 8
 GREY, OVER = 0.56, 0.72
 
 
-def plot_attention(
+def plot_attention_maps(
     attention: xr.DataArray,
     images: Sequence[Any] | None = None,
     *,
@@ -55,10 +55,10 @@ def plot_attention(
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> from cerebridge.encoding.plots_readouts import plot_attention
+    >>> from cerebridge.encoding.plots.readouts import plot_attention_maps
     >>> maps = np.full((2, 3, 1, 4, 4), 1 / 16)
     >>> attention = xr.DataArray(maps, dims=("presentation", "query", "head", "row", "column"))
-    >>> len(plot_attention(attention).axes)
+    >>> len(plot_attention_maps(attention).axes)
     7
     """
     if attention.dims[1:] != ("query", "head", "row", "column"):

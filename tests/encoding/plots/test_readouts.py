@@ -11,7 +11,7 @@ import xarray as xr
 from PIL import Image
 
 from cerebridge import models
-from cerebridge.encoding.plots_readouts import plot_attention
+from cerebridge.encoding.plots.readouts import plot_attention_maps
 
 
 def attention(n=2, queries=("V1", "V4"), heads=2, places=(3, 4)):
@@ -31,7 +31,7 @@ def shown(figure, panel) -> np.ndarray:
 
 def test_a_row_an_image_and_a_column_a_query_on_one_scale():
     given = attention()
-    figure = plot_attention(given)
+    figure = plot_attention_maps(given)
     assert len(figure.axes) == 2 * 2 + 1
     np.testing.assert_allclose(shown(figure, 1), 12 * given[0, 1].mean("head"))
     assert len({axis.images[0].get_clim() for axis in figure.axes[:4]}) == 1
@@ -47,7 +47,7 @@ def test_images_are_drawn_beside_and_below_the_maps(kind):
         "stimuli": models.StimulusSet.from_arrays(pictures),
         "grey": pictures[..., 0],
     }
-    figure = plot_attention(attention(), images[kind])
+    figure = plot_attention_maps(attention(), images[kind])
     assert len(figure.axes) == 2 * 3 + 1
     np.testing.assert_array_equal(shown(figure, 3), np.asarray(images[kind][1]))
     assert [len(axis.images) for axis in figure.axes[:3]] == [1, 2, 2]
@@ -60,7 +60,7 @@ def test_images_are_drawn_beside_and_below_the_maps(kind):
 
 def test_one_head_names_and_numbered_queries():
     given = attention(queries=(3, 5))
-    figure = plot_attention(given, head=1, names=["first", "second"])
+    figure = plot_attention_maps(given, head=1, names=["first", "second"])
     np.testing.assert_allclose(shown(figure, 2), 12 * given.values[1, 0, 1])
     assert "query 3" in texts(figure)
     assert "second" in texts(figure)
@@ -78,4 +78,4 @@ def test_one_head_names_and_numbered_queries():
 )
 def test_what_cannot_be_drawn_is_named(given, options, message):
     with pytest.raises(ValueError, match=message):
-        plot_attention(given, **options)
+        plot_attention_maps(given, **options)

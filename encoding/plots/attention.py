@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from .plots_style import ACCENT, INK, MUTED, panels, styled
+from .style import ACCENT, INK, MUTED, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .plots_style import MUTED, panels, sequential, styled, wrapped
+from .style import MUTED, panels, sequential, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def place_of(scores: xr.DataArray) -> Literal["brain", "head"] | None:
     Examples
     --------
     >>> from cerebridge import neuro
-    >>> from cerebridge.encoding.plots_maps import place_of
+    >>> from cerebridge.encoding.plots.maps import place_of
     >>> place_of(neuro.simulate(modality="eeg", n_stimuli=4, random_state=0).isel(presentation=0, time_bin=0))
     'head'
     """
@@ -90,7 +90,7 @@ def _brains(rows: xr.DataArray, names: list[str], label: str, limits: tuple[floa
     """Axial slices; where all voxels lie in one slice of another direction, that one."""
     from nilearn.plotting import plot_img
 
-    from ..neuro.fmri import to_img
+    from ...neuro.fmri import to_img
 
     counts = {
         axis: len(np.unique(rows.coords[index].values)) for axis, index in zip("xyz", "ijk", strict=True)
@@ -128,7 +128,7 @@ def _heads(rows: xr.DataArray, names: list[str], label: str, limits: tuple[float
     """One row a sensor type, because their units differ."""
     import mne
 
-    from ..neuro.meeg import to_info
+    from ...neuro.meeg import to_info
 
     dim = str(rows.dims[1])
     if "channel_type" in rows.coords:

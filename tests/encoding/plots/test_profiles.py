@@ -11,8 +11,8 @@ from PIL import Image
 
 from cerebridge import neuro
 from cerebridge.encoding import Result, plots
-from cerebridge.encoding.plots_maps import place_of
-from cerebridge.encoding.plots_style import short_names
+from cerebridge.encoding.plots.maps import place_of
+from cerebridge.encoding.plots.style import short_names
 
 
 def result(n_models=3, n_units=20, regions=("V1", "IT"), ceiling=True, **attrs) -> Result:
@@ -90,7 +90,7 @@ def test_many_units_are_drawn_as_a_sample():
             for points in figure.axes[0].collections
             if hasattr(points, "get_offsets")
         )
-        <= plots.DOTS
+        <= plots.profiles.DOTS
     )
 
 

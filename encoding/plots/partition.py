@@ -9,8 +9,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .plots_style import BAND, CYCLE, INK, MUTED, panels, styled, wrapped
-from .results import bootstrap_interval
+from ..results import bootstrap_interval
+from .style import BAND, CYCLE, INK, MUTED, panels, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def plot_partition(parts: xr.Dataset, show: str = "unique", by: str = "region") 
     --------
     >>> import numpy as np
     >>> from cerebridge import encoding
-    >>> from cerebridge.encoding.plots_partition import plot_partition
+    >>> from cerebridge.encoding.plots.partition import plot_partition
     >>> X = np.random.default_rng(0).standard_normal((60, 4))
     >>> parts = encoding.partition_variance(encoding.RidgeCV(), X, X[:, :3], [slice(2), slice(2, 4)], bootstrap=20)
     >>> len(plot_partition(parts).axes)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from .plots_style import MUTED, sequential, styled, wrapped
+from .style import MUTED, sequential, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def plot_cortex(
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> from cerebridge.encoding.plots_cortex import plot_cortex
+    >>> from cerebridge.encoding.plots.cortex import plot_cortex
     >>> places = {"hemisphere": ("unit", ["left"] * 100), "vertex": ("unit", np.arange(100))}
     >>> len(plot_cortex(xr.DataArray(np.arange(100.0), places, "unit"), surfaces=("flat",)).axes)
     3
@@ -137,7 +137,7 @@ def _from_volume(rows: xr.DataArray, unit: str, meshes: Any) -> dict[str, Array]
     from nibabel import Nifti1Image
     from nilearn.surface import vol_to_surf
 
-    from ..neuro.brainmaps import to_img
+    from ...neuro.brainmaps import to_img
 
     images = [to_img(rows.isel({rows.dims[0]: row}).squeeze(drop=True)) for row in range(len(rows))]
 

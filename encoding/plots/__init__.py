@@ -1,0 +1,28 @@
+"""Figures of results: profiles, comparisons, courses, matrices, maps on brain, head and cortex."""
+
+from __future__ import annotations
+
+from .attention import plot_attention
+from .cortex import plot_cortex
+from .likeness import plot_group, plot_layer_matrix, plot_order
+from .maps import plot_map
+from .matrices import plot_confusion, plot_rdms
+from .partition import plot_partition
+from .profiles import plot_comparison, plot_profile, plot_timecourse
+from .readouts import plot_attention_maps
+
+__all__ = [
+    "plot_attention",
+    "plot_attention_maps",
+    "plot_comparison",
+    "plot_confusion",
+    "plot_cortex",
+    "plot_group",
+    "plot_layer_matrix",
+    "plot_map",
+    "plot_order",
+    "plot_partition",
+    "plot_profile",
+    "plot_rdms",
+    "plot_timecourse",
+]
