@@ -17,6 +17,8 @@ from .significance import false_discovery_rate
 
 Array = NDArray[np.float64]
 
+__all__ = ["group_statistics", "roi_summary"]
+
 #: signs are enumerated for up to so many people, and drawn beyond
 MOST_PEOPLE = 12
 

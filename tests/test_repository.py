@@ -62,14 +62,26 @@ def test_modules_stay_readable(path):
 
 
 def test_public_functions_have_runnable_examples():
-    for room in (cerebridge.neuro, cerebridge.models, cerebridge.encoding, cerebridge.encoding.rsa):
+    encoding = cerebridge.encoding
+    modules = (encoding.likeness, encoding.group, encoding.bases)
+    for room in (
+        cerebridge.neuro,
+        cerebridge.models,
+        encoding,
+        encoding.rsa,
+        encoding.readouts,
+        encoding.plots,
+        *modules,
+    ):
         for name in room.__all__:
             thing = getattr(room, name)
             if callable(thing):
                 assert ">>>" in (thing.__doc__ or ""), f"{room.__name__}.{name} has no example"
 
 
-@pytest.mark.parametrize("heavy", ["mne", "nilearn", "lightning", "matplotlib", "pynwb", "torchvision"])
+@pytest.mark.parametrize(
+    "heavy", ["mne", "nilearn", "lightning", "matplotlib", "pynwb", "torchvision", "distributed"]
+)
 def test_import_is_light(heavy):
     code = f"import sys, cerebridge.neuro, cerebridge.encoding; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -144,6 +144,17 @@ def plot_group(group: xr.Dataset, by: str = "region") -> Figure:
     -------
     matplotlib.figure.Figure
         Bars are means with their standard error; a star stands over models with a family-wise p below 0.05.
+
+    Examples
+    --------
+    >>> from cerebridge import encoding, neuro
+    >>> people = {}
+    >>> for seed in range(3):
+    ...     brain = neuro.simulate(n_stimuli=40, n_units=2, random_state=seed)
+    ...     people[f"S{seed}"] = encoding.evaluate(encoding.RidgeCV(), brain, brain, cv=3)
+    >>> group = encoding.group.group_statistics(people, by="neuroid_id")
+    >>> len(encoding.plots.plot_group(group, by="neuroid_id").axes)
+    2
     """
     if by not in group.coords:
         raise ValueError(f"the statistics have no label {by!r}; there are {sorted(map(str, group.coords))}.")

@@ -96,6 +96,15 @@ def plot_confusion(result: Result, model: str | None = None) -> Figure:
     ------
     ValueError
         If the result has no confusions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge import encoding
+    >>> rng = np.random.default_rng(0)
+    >>> result = encoding.evaluate(encoding.ShrinkageLDA(), rng.standard_normal((40, 3)), np.arange(40) % 2, cv=4)
+    >>> len(encoding.plots.plot_confusion(result).axes[0].images)
+    1
     """
     if "confusion" not in result.dataset:
         raise ValueError("this result has no confusions; evaluate a classifier by accuracy.")

@@ -101,6 +101,14 @@ def plot_comparison(result: Result, by: str = "region") -> Figure:
     matplotlib.figure.Figure
         Bars are means over units and splits, with a 95 % bootstrap interval over units where there are several,
         else over held-out rows if they were drawn again, else over splits.
+
+    Examples
+    --------
+    >>> from cerebridge import encoding, neuro
+    >>> brain = neuro.simulate(n_stimuli=40, n_units=3, n_repeats=2, random_state=0)
+    >>> result = encoding.evaluate(encoding.RidgeCV(), {"itself": brain}, brain, cv=3)
+    >>> len(encoding.plots.plot_comparison(result).axes)
+    1
     """
     models = [str(name) for name in result.dataset["model"].values]
     labels = _labels(result, by)
@@ -138,6 +146,14 @@ def plot_timecourse(courses: Result | xr.DataArray, ylabel: str | None = None) -
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from cerebridge.encoding.plots import plot_timecourse
+    >>> time = {"time_bin_start": ("time_bin", [0.0, 0.1]), "time_bin_end": ("time_bin", [0.1, 0.2])}
+    >>> len(plot_timecourse(xr.DataArray([[0.1, 0.2]], time, ("model", "time_bin")), "correlation").axes)
+    1
     """
     times, lines, chance = _courses(courses)
     if ylabel is None:
