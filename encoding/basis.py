@@ -19,6 +19,13 @@ class Basis(ABC):
 
     ``n_basis`` is the number of functions; ``window`` the number of time bins that filters look back, ``None`` for
     a basis of values.
+
+    Examples
+    --------
+    >>> from cerebridge.encoding import bases
+    >>> both = bases.RaisedCosine(3) * bases.Cyclic(4)
+    >>> both.n_inputs, both.n_basis, isinstance(both, bases.Basis)
+    (2, 12, True)
     """
 
     n_basis: int
