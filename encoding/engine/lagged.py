@@ -24,7 +24,7 @@ FRAME, FRAMES_PER_WINDOW = 64, 4
 #: complex numbers that are worked on at a time
 AT_ONCE = 1 << 22
 #: complex numbers that stay in a processor's cache
-IN_CACHE = 1 << 17
+IN_CACHE = 1 << 18
 #: rows of a sum that stay there
 BLOCK = 1024
 
@@ -73,7 +73,7 @@ class Lagged:
         # the centred truth sums to rounding, so the means of the design do not show in these products
         cross = products[..., p:].reshape(length * p, -1).T
         means = means + shift.repeat(length)
-        square = both[:, p:].square().sum(0)
+        square = torch.stack([part.square().sum(0) for part in torch.split(both[:, p:], BLOCK)]).sum(0)
         return cls(Moments(n, means, means, gram), Moments(n, mean, means, cross), square)
 
     def __add__(self, other: Lagged) -> Lagged:

@@ -50,7 +50,7 @@ class Penalty:
         """For every candidate and strength what takes products ``(features, targets)`` to weights."""
         for scale in self.scales:
             whole = scale.repeat(len(self.along_lags))
-            scaled = gram * whole * whole[:, None]
+            scaled = gram if bool((whole == 1).all()) else gram * whole * whole[:, None]
             for alpha in self.alphas:
                 yield partial(self._solve, scaled, whole[:, None], alpha)
 
