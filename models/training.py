@@ -159,7 +159,8 @@ def train(
         left as they were. On a CPU equal seeds give equal weights.
     checkpoint
         File written after every epoch (``torch.load(..., weights_only=True)`` reads it). If it exists, training
-        goes on where it ended, to the same result as without interruption.
+        goes on where it ended, to the same result as without interruption. In an existing folder every training
+        has a file of its own, as the folds of an evaluation need.
     progress
         Whether to draw a progress bar; ``None`` on a terminal only.
 
@@ -208,7 +209,7 @@ def train(
         make_schedule=schedule,
         patience=patience,
         random_state=random_state,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        checkpoint=None if key is None or checkpoint is None else _file(Path(checkpoint), key),
         key=key,
     )
     run(state, where, max_epochs, gradient_clip, precision, progress)
@@ -294,6 +295,13 @@ def _require_precision(precision: str) -> None:
         raise ValueError(
             f"precision={precision!r} is unknown; use {', '.join(map(repr, get_args(Precision)))}."
         )
+
+
+def _file(checkpoint: Path, key: Mapping[str, str]) -> Path:
+    """The file of one training, named after what it is where a folder is given."""
+    if not checkpoint.is_dir():
+        return checkpoint
+    return checkpoint / f"{_digest(tuple(key.values()))}.ckpt"
 
 
 def _key(module: nn.Module, batches: Batches, validation: Any, settings: Any) -> dict[str, str]:

@@ -33,7 +33,7 @@ class GaussianReadout(FieldReadout):
     device, random_state, progress
         As everywhere.
     checkpoint
-        File from which an interrupted ``fit`` goes on.
+        File from which an interrupted ``fit`` goes on; or an existing folder with a file for each fit, as for folds.
 
     Attributes
     ----------

@@ -73,7 +73,7 @@ class SpatialTransformerReadout(FieldReadout):
     device, random_state, progress
         As everywhere.
     checkpoint
-        File from which an interrupted ``fit`` goes on.
+        File from which an interrupted ``fit`` goes on; or an existing folder with a file for each fit, as for folds.
 
     Attributes
     ----------

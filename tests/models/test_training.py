@@ -213,3 +213,19 @@ def test_wrong_data_is_said_in_a_sentence():
     with pytest.raises(TypeError, match="data is a list; give tensors by name"):
         train(network(), squared, [1])
     assert architecture(network(8)) != architecture(network(9))
+
+
+def test_in_a_folder_every_training_has_a_file_of_its_own(data, tmp_path):
+    rows = data[0]
+    settings = {**SETTINGS, "max_epochs": 3}
+    train(network(), squared, rows, checkpoint=tmp_path, **settings)
+    train(
+        network(),
+        squared,
+        {name: values[:-1] for name, values in rows.items()},
+        checkpoint=tmp_path,
+        **settings,
+    )
+    assert len(list(tmp_path.iterdir())) == 2
+    longer = train(network(), squared, rows, checkpoint=tmp_path, **{**settings, "max_epochs": 5})
+    assert len(list(tmp_path.iterdir())) == 2 and len(longer.history) == 5
