@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -30,6 +31,21 @@ def test_one_array_ends_in_a_layer_profile(tmp_path):
         "image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])
     )
     assert "shuffle_control" in texts(notebook)
+
+
+@pytest.mark.slow
+def test_encoding_models_find_what_was_simulated(tmp_path):
+    said = texts(executed("02_encoding_models.ipynb", tmp_path))
+    score = {
+        name: float(value) for name, value in re.findall(r"^(\w[\w ]*):? (\d\.\d+)$", said, re.MULTILINE)
+    }
+    assert score["BandedRidgeCV"] > score["RidgeCV"] + 0.05
+    assert score["factorised"] > score["ridge on all places"] + 0.1
+    assert "correlation 1.00" in said
+    medians = dict(re.findall(r"^(tiny/conv\d) +(\d\.\d+ +\d\.\d+)$", said, re.MULTILINE))
+    early, late = zip(*(map(float, medians[f"tiny/conv{k}"].split()) for k in (1, 3)), strict=True)
+    assert early[0] > early[1]
+    assert late[0] < late[1]
 
 
 @pytest.mark.parametrize("path", sorted(TUTORIALS.glob("*.ipynb")), ids=lambda path: path.name)
