@@ -63,18 +63,16 @@ class Lagged:
         shift, mean = _means(padded), _means(responses)
         # shifting a series shifts its columns; about the mean, rounding is as small as it can be
         series = padded - shift
-        both = padded.new_empty(n, p + len(mean))
-        both[:, :p] = series[:n]
-        torch.sub(responses, mean, out=both[:, p:])
-        sums = window_sums(series, length)
-        means = (sums / n).reshape(-1)
-        products = window_products(series, both, length)
-        gram = block_toeplitz(products[..., :p], series, n).addr_(means, means, alpha=-n)
+        means = (window_sums(series, length) / n).reshape(-1)
+        column = window_products(series, series[:n], length, torch.zeros_like(shift))
+        gram = block_toeplitz(column, series, n).addr_(means, means, alpha=-n)
         # the centred truth sums to rounding, so the means of the design do not show in these products
-        cross = products[..., p:].reshape(length * p, -1).T
+        cross = window_products(series, responses, length, mean).reshape(length * p, -1).T
         means = means + shift.repeat(length)
-        square = torch.stack([part.square().sum(0) for part in torch.split(both[:, p:], BLOCK)]).sum(0)
-        return cls(Moments(n, means, means, gram), Moments(n, mean, means, cross), square)
+        squares = [(part - mean).square().sum(0) for part in torch.split(responses, BLOCK)]
+        return cls(
+            Moments(n, means, means, gram), Moments(n, mean, means, cross), torch.stack(squares).sum(0)
+        )
 
     def __add__(self, other: Lagged) -> Lagged:
         """Moments of both runs together."""
@@ -140,7 +138,9 @@ def window_sums(padded: torch.Tensor, length: int) -> torch.Tensor:
     return torch.cat([first, first + (padded[n:] - padded[: length - 1]).cumsum(0)])
 
 
-def window_products(padded: torch.Tensor, series: torch.Tensor, length: int) -> torch.Tensor:
+def window_products(
+    padded: torch.Tensor, series: torch.Tensor, length: int, shift: torch.Tensor
+) -> torch.Tensor:
     """Products of every window position with other series, summed over samples.
 
     Parameters
@@ -149,6 +149,8 @@ def window_products(padded: torch.Tensor, series: torch.Tensor, length: int) -> 
         ``(samples + length - 1, features)``.
     series
         ``(samples, columns)``.
+    shift
+        What is taken off each column, ``(columns,)``; done here, where frames are in the cache.
 
     Returns
     -------
@@ -159,7 +161,8 @@ def window_products(padded: torch.Tensor, series: torch.Tensor, length: int) -> 
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.lagged import window_products
-    >>> window_products(torch.tensor([[0.0], [1.0], [2.0]]), torch.ones(2, 1), 2).flatten().round().tolist()
+    >>> padded, series = torch.tensor([[0.0], [1.0], [2.0]]), torch.ones(2, 1)
+    >>> window_products(padded, series, 2, torch.zeros(1)).flatten().round().tolist()
     [1.0, 3.0]
     """
     (n, columns), p = series.shape, padded.shape[1]
@@ -168,12 +171,12 @@ def window_products(padded: torch.Tensor, series: torch.Tensor, length: int) -> 
     some = max(1, AT_ONCE // (bins * p))
     products = padded.new_empty(length, p, columns)
     for first in range(0, columns, some):
-        part = series[:, first : first + some]
+        part, less = series[:, first : first + some], shift[first : first + some]
         rows = step * max(1, IN_CACHE // (bins * (p + part.shape[1])))
         spectra = torch.zeros(bins, p, part.shape[1], dtype=series.dtype.to_complex(), device=part.device)
         for start in range(0, n, rows):
             ours = _spectra(padded[start : start + rows + length - 1], size, step, length)
-            theirs = torch.fft.rfft(_cut(part[start : start + rows], size, step), dim=1)
+            theirs = torch.fft.rfft(_cut(part[start : start + rows] - less, size, step), dim=1)
             # conjugating the narrow factor turns time round, and costs nothing within the product
             spectra.baddbmm_(ours.permute(1, 2, 0).conj(), theirs.transpose(0, 1))
         turned = torch.fft.irfft(spectra, size, dim=0)
