@@ -124,6 +124,8 @@ class KernelRidgeCV(Encoder):
 
     #: every target is fitted by itself, so that many may be stacked into one fit
     independent_targets = True
+    #: bands may be named by a label of the features
+    takes_labels = True
 
     def __init__(
         self,

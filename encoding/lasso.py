@@ -253,6 +253,9 @@ class GroupLassoCV(LassoCV):
     [0, 0, 0, 1, 1, 1, 0, 0, 0]
     """
 
+    #: groups may be named by a label of the features
+    takes_labels = True
+
     def __init__(
         self,
         groups: Any = None,

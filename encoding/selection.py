@@ -65,10 +65,11 @@ def _grid_ends(estimator: Any, runs: dict[str, ModelRun]) -> dict[str, str]:
     chosen = [fit.selected for run in runs.values() for fit in run.fits if "alpha_" in fit.selected]
     if alphas.dtype.kind not in "fiu" or alphas.size < 2 or not chosen:
         return {}
-    alpha, best = (
-        np.concatenate([np.ravel(fit.get(name, 1.0)) for fit in chosen]) for name in ("alpha_", "best_score_")
-    )
-    best = np.broadcast_to(best, alpha.shape) if best.size == 1 else best
+    # where one penalty serves all targets, each of their scores belongs to it
+    pairs = [
+        np.broadcast_arrays(np.ravel(fit["alpha_"]), np.ravel(fit.get("best_score_", 1.0))) for fit in chosen
+    ]
+    alpha, best = (np.concatenate(side) for side in zip(*pairs, strict=True))
     low = float((alpha == alphas.min()).mean())
     high = float(((alpha == alphas.max()) & (best > 0)).mean())
     said = f"{low:.0%} of fits took the smallest alpha ({alphas.min():g}), {high:.0%} the largest ({alphas.max():g})"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from cerebridge import encoding, neuro
 from cerebridge.encoding.bands import find_bands, labels_of, names_of
 
 X = np.ones((4, 6))
@@ -67,3 +68,25 @@ def test_bands_that_are_wrong(bands, given, match):
 def test_bands_of_something_else():
     with pytest.raises(TypeError, match="band 0 is no slice, list of columns or mask"):
         find_bands([[0.5, 1.5], [2]], X, 6)
+
+
+@pytest.mark.parametrize(
+    "of_bands",
+    [
+        lambda bands: encoding.KernelRidgeCV("linear", bands=bands, n_candidates=4, cv=2),
+        lambda bands: encoding.GroupLassoCV(bands, alphas=5, cv=2),
+        lambda bands: encoding.BandedRidgeCV(bands, n_candidates=4, cv=2),
+        lambda bands: encoding.StackedEncoder(bands=bands, cv=2),
+        lambda bands: encoding.LayerSelectionCV(by=bands, cv=2),
+    ],
+    ids=["kernel", "group", "banded", "stacked", "layers"],
+)
+@pytest.mark.filterwarnings("ignore:.*grid")
+def test_labels_of_features_name_bands_within_an_evaluation(of_bands):
+    brain = neuro.simulate(n_stimuli=40, n_units=4, n_repeats=1, random_state=0)
+    labelled = brain.assign_coords(part=("neuroid", ["b", "a", "b", "a"]))
+    named, given = (
+        encoding.evaluate(of_bands(bands), labelled, brain, cv=3, control=False).unit_scores().values
+        for bands in ("part", ["b", "a", "b", "a"])
+    )
+    np.testing.assert_array_equal(named, given)

@@ -102,3 +102,11 @@ def test_penalties_at_the_end_of_the_grid_are_told():
     assert high == "0% the largest (100000)"
     assert "alpha_grid" in noise.audit
     assert "alpha_grid" not in encoding.evaluate(Ridge(), x, y, control=False).audit
+
+
+def test_one_penalty_of_all_targets_belongs_to_each_of_their_scores():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 5))
+    y = x @ rng.standard_normal((5, 8)) + 3 * rng.standard_normal((60, 8))
+    with pytest.warns(UserWarning, match=r"100% of fits took the smallest alpha \(1000\), 0% the largest"):
+        encoding.evaluate(encoding.ReducedRankRegression(2, [1e3, 1e6]), x, y, control=False)
