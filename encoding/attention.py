@@ -81,9 +81,9 @@ def decode_attention(
         Along ``window`` (seconds): ``accuracy``, its ``chance`` (mean over rotations), ``p`` (share of rotations at
         least as good, one added above and below), ``d_prime`` (mean over standard deviation of the differences of
         correlation), ``bits_per_minute`` (information transfer rate), ``n_windows``. Along ``trial``: the correlations
-        ``attended`` and ``unattended`` over the whole trial. Along ``decision``, every window of every length:
-        ``decision_window``, ``decision_trial``, ``decision_start`` (seconds) and ``confidence``, the difference of
-        correlations (positive: attended).
+        ``attended`` and ``unattended`` over the whole trial, and ``trial_accuracy`` in windows of every length. Along
+        ``decision``, every window of every length: ``decision_window``, ``decision_trial``, ``decision_start``
+        (seconds) and ``confidence``, the difference of correlations (positive: attended).
 
     Raises
     ------
@@ -240,6 +240,7 @@ def _dataset(
     real: _Differences, null: _Differences, whole: Array, lengths: Array, sfreq: float
 ) -> xr.Dataset:
     columns: dict[str, list[Any]] = {name: [] for name in ("accuracy", "chance", "p", "d_prime", "n_windows")}
+    by_trial: list[list[float]] = []
     decisions: dict[str, list[Array]] = {name: [] for name in ("window", "trial", "start", "confidence")}
     for found, shifted, length in zip(real.found, null.found, lengths, strict=True):
         differences = np.concatenate(found, axis=1)[0]
@@ -253,12 +254,14 @@ def _dataset(
         decisions["window"].append(np.full(len(differences), length))
         decisions["confidence"].append(differences)
         counts = [part.shape[1] for part in found]
+        by_trial.append([float(_accuracy(part[0])) if part.size else np.nan for part in found])
         decisions["trial"].append(np.repeat(np.arange(len(counts)), counts))
         decisions["start"].append(np.concatenate([np.arange(count) * length for count in counts]))
     accuracy = np.array(columns["accuracy"])
     variables: dict[str, Any] = {name: ("window", values) for name, values in columns.items()}
     variables["bits_per_minute"] = ("window", _bits(accuracy) * 60 / lengths)
     variables |= {"attended": ("trial", whole[0]), "unattended": ("trial", whole[1])}
+    variables["trial_accuracy"] = (("trial", "window"), np.transpose(by_trial))
     variables["confidence"] = ("decision", np.concatenate(decisions["confidence"]))
     coords: dict[str, Any] = {"window": lengths, "trial": np.arange(whole.shape[1])}
     for name in ("window", "trial", "start"):

@@ -23,7 +23,7 @@ AT_ONCE = 1 << 23
 def convolve_hrf(
     features: xr.DataArray,
     recording: xr.DataArray,
-    hrf: str | Any = "spm",
+    hrf: str | Any | None = "spm",
     *,
     reference: float = 0.5,
     hrf_step: float | None = None,
@@ -44,7 +44,8 @@ def convolve_hrf(
         Continuous recording, or any labelled array with its ``time_bin`` coordinates.
     hrf
         ``"spm"``, ``"glover"``; these with ``" + derivative"`` or ``" + derivative + dispersion"``, for two or three
-        columns a feature; or the values of a response function.
+        columns a feature; or the values of a response function; or ``None``: the feature itself at each volume, the
+        boxcar that :class:`Delays` makes finite impulse responses of.
     reference
         Where in its time bin a volume is taken: 0 start, 0.5 middle (default), 1 end. With slice-timing correction it
         is the slice that was corrected to.
@@ -135,12 +136,12 @@ def _at(step: Array, time: Array) -> Array:
 
 def _step_responses(hrf: Any, hrf_step: float) -> dict[str, Array]:
     """Integral of each response function, every ``STEP`` seconds."""
+    if hrf is None:
+        return {"none": np.array([0.0, 1.0])}
     if not isinstance(hrf, str):
         given = np.asarray(hrf, dtype=np.float64)
         if given.ndim != 1 or len(given) < 2 or not np.isfinite(given).all() or not hrf_step > 0:
-            raise ValueError(
-                "hrf is no list of at least two numbers, hrf_step seconds apart; give one or a name."
-            )
+            raise ValueError("hrf must be a name or at least two finite values, hrf_step seconds apart.")
         times = np.arange(0, hrf_step * (len(given) - 1) + STEP / 2, STEP)
         return {"given": _integral(np.interp(times, hrf_step * np.arange(len(given)), given))}
     from nilearn.glm.first_level import hemodynamic_models as models

@@ -110,7 +110,10 @@ class Fits:
         groups = {}
         if self.rows.groups is not None and has_fit_parameter(model, "groups"):
             groups["groups"] = self.rows.groups[train]
-        return model.fit(self.features[np.ix_(train, columns)], self.truth[train], **groups)
+        with warnings.catch_warnings():
+            # every set of bands and fold would say again which penalties lie at the ends of the grid
+            warnings.filterwarnings("ignore", r"\d+ of \d+ targets ")
+            return model.fit(self.features[np.ix_(train, columns)], self.truth[train], **groups)
 
     def _predict(self, model: Any, features: Array) -> Array:
         return np.asarray(model.predict(features), dtype=np.float64).reshape(len(features), -1)

@@ -135,7 +135,8 @@ def simulate(
     sfreq
         Hz: samples of an epoch (100), or scans of a continuous recording (0.5).
     output
-        ``"trials"``, or ``"continuous"`` for voxels: the signal at each ``time_bin_start``, with ``run`` and
+        ``"trials"``, or ``"continuous"`` for voxels: the signal at each ``time_bin_start`` (``reference=0`` of
+        :func:`cerebridge.encoding.convolve_hrf`), with ``run`` and
         ``stimulus_id`` (empty between events) along ``time_bin``; time starts anew in each run.
     return_truth
         Return a :class:`Truth` too.

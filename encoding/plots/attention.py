@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xarray as xr
 
 from .style import ACCENT, INK, MUTED, panels, styled
@@ -19,34 +18,35 @@ def plot_attention(found: xr.Dataset) -> Figure:
     Parameters
     ----------
     found
-        ``score`` (model × trial × window) with ``window`` in seconds, ``shifted`` and ``p``.
+        What :func:`cerebridge.encoding.decode_attention` gave.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The line joins means over trials, the dotted line is chance, the grey line what rotated talkers give; filled
-        points have p below 0.05.
+        The line joins accuracies, the grey line what rotated talkers give, the dotted line is a half; filled points
+        have p below 0.05.
 
     Examples
     --------
-    >>> import xarray as xr
-    >>> from cerebridge.encoding.plots import plot_attention
-    >>> score = (("model", "split", "unit"), [[[0.6, 0.8], [0.7, 1.0]]])
-    >>> data = {"score": score, "shifted": ("unit", [0.5, 0.5]), "p": (("model", "unit"), [[0.2, 0.01]])}
-    >>> plot_attention(xr.Dataset(data, {"window": ("unit", [1.0, 10.0])})).axes[0].get_xlabel()
+    >>> import numpy as np
+    >>> from cerebridge import encoding
+    >>> rng = np.random.default_rng(0)
+    >>> heard, ignored = rng.standard_normal((2, 4, 640))
+    >>> brain = np.roll(heard, 6, axis=1)[:, :, None] + rng.standard_normal((4, 640, 8))
+    >>> found = encoding.decode_attention(brain, heard, ignored, 64.0, alphas=1.0, windows=[1.0, 5.0], n_shifts=20)
+    >>> encoding.plots.plot_attention(found).axes[0].get_xlabel()
     'window (s)'
     """
     windows = found["window"].values
-    score, p = found["score"].values[0], found["p"].values[0]
-    means = np.nanmean(score, axis=0)
+    accuracy, p = found["accuracy"].values, found["p"].values
     with styled():
         figure, (axis,) = panels(1, width=4.6, height=3.4)
         axis.axhline(0.5, color=MUTED, lw=1, ls=":")
-        axis.plot(windows, found["shifted"].values, color=MUTED, lw=1, label="rotated talkers")
-        for trial in score:
+        axis.plot(windows, found["chance"].values, color=MUTED, lw=1, label="rotated talkers")
+        for trial in found["trial_accuracy"].values:
             axis.plot(windows, trial, "o", color=INK, ms=3, alpha=0.4)
-        axis.plot(windows, means, color=ACCENT, label="mean over trials")
-        for window, mean, is_significant in zip(windows, means, p < 0.05, strict=True):
+        axis.plot(windows, accuracy, color=ACCENT, label="all windows")
+        for window, mean, is_significant in zip(windows, accuracy, p < 0.05, strict=True):
             axis.plot(window, mean, "o", color=ACCENT, ms=7, mfc=ACCENT if is_significant else "white")
         axis.set_xscale("log")
         axis.set_xticks(windows, [f"{window:g}" for window in windows])

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from ..attention import decode_attention
@@ -43,15 +42,10 @@ def follow(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.Data
         random_state=settings["seed"],
     )
     windows, trials = found["window"].values, found["trial"].values
-    right = (np.sign(found["confidence"].values) + 1) / 2
-    score = np.full((len(trials), len(windows)), np.nan)
-    for (row, trial), (column, window) in ((a, b) for a in enumerate(trials) for b in enumerate(windows)):
-        here = (found["decision_trial"].values == trial) & (found["decision_window"].values == window)
-        score[row, column] = right[here].mean() if here.any() else np.nan
     by_window = {name: ("unit", found[name].values) for name in ("d_prime", "bits_per_minute", "n_windows")}
     dataset = xr.Dataset(
         {
-            "score": (("model", "split", "unit"), score[None]),
+            "score": (("model", "split", "unit"), found["trial_accuracy"].values[None]),
             "p": (("model", "unit"), found["p"].values[None]),
             "shifted": ("unit", found["chance"].values),
             **by_window,

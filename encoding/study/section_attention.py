@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import xarray as xr
+
 from .. import plots
 from ..results import Result
 from .report_parts import Entry, Headline, Number, Picture, Section, Table, anchor
@@ -44,7 +46,16 @@ def attention_section(entry: Entry, recording: str, group: str, result: Result) 
     )
     caption = "Share of windows decided rightly, by trial and length of the window."
     alt = "; ".join(f"{row[0]}: {row[2]}" for row in rows)
-    out.pictures.append(Picture.of(plots.plot_attention(dataset), caption, f"Accuracy by window: {alt}."))
+    found = xr.Dataset(
+        {
+            "accuracy": ("window", dataset["score"].values[0].mean(axis=0)),
+            "chance": ("window", dataset["shifted"].values),
+            "p": ("window", dataset["p"].values[0]),
+            "trial_accuracy": (("trial", "window"), dataset["score"].values[0]),
+        },
+        {"window": dataset["window"].values},
+    )
+    out.pictures.append(Picture.of(plots.plot_attention(found), caption, f"Accuracy by window: {alt}."))
     columns = ["window", "windows", "accuracy", "against rotated talkers", "d′", "bits a minute", "p"]
     out.tables.append(Table(columns, rows))
     trials: list[list[str | Number]] = [

@@ -120,7 +120,7 @@ def test_wrong_input_is_named():
     features = shown(*EVENTS)
     for call, message in [
         (lambda: convolve_hrf(features, volumes(), "fir"), "hrf='fir' is unknown"),
-        (lambda: convolve_hrf(features, volumes(), [1.0]), "at least two numbers"),
+        (lambda: convolve_hrf(features, volumes(), [1.0]), "at least two finite values"),
         (lambda: convolve_hrf(features, volumes(), reference=2.0), "reference must be from 0"),
         (lambda: convolve_hrf(features.drop_vars("onset"), volumes()), "have no onset"),
         (lambda: convolve_hrf(shown([1.0], [-1.0], [1.0]), volumes()), "negative duration"),
@@ -135,3 +135,12 @@ def test_wrong_input_is_named():
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_without_a_response_a_volume_sees_what_is_shown():
+    features = shown([3.0, 9.0], [4.0, 2.0], [1.0, 2.0])
+    recording = volumes()
+    seen = convolve_hrf(features, recording, None)
+    middle = (recording.time_bin_start.values + recording.time_bin_end.values) / 2
+    expected = 1.0 * ((middle > 3) & (middle < 7)) + 2.0 * ((middle > 9) & (middle < 11))
+    np.testing.assert_allclose(seen.values[:, 0], expected)
