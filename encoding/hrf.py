@@ -123,7 +123,7 @@ def _response(taken: Array, start: Array, end: Array, values: Array, step: Array
     # an impulse is a short step, scaled to one second
     end, scale = np.where(impulse, end + STEP, end), np.where(impulse, 1 / STEP, 1.0)
     for some in np.array_split(order, min(len(taken), 1 + len(taken) * len(start) // AT_ONCE)):
-        near = np.flatnonzero((start < taken[some[-1]]) & (end > taken[some[0]] - STEP * len(step)))
+        near = np.flatnonzero((start <= taken[some[-1]]) & (end > taken[some[0]] - STEP * len(step)))
         weights = _at(step, taken[some, None] - start[near]) - _at(step, taken[some, None] - end[near])
         out[some] = (weights * scale[near]) @ values[near]
     return out
@@ -137,7 +137,7 @@ def _at(step: Array, time: Array) -> Array:
 def _step_responses(hrf: Any, hrf_step: float) -> dict[str, Array]:
     """Integral of each response function, every ``STEP`` seconds."""
     if hrf is None:
-        return {"none": np.array([0.0, 1.0])}
+        return {"none": np.array([1.0])}
     if not isinstance(hrf, str):
         given = np.asarray(hrf, dtype=np.float64)
         if given.ndim != 1 or len(given) < 2 or not np.isfinite(given).all() or not hrf_step > 0:

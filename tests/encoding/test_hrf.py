@@ -142,5 +142,5 @@ def test_without_a_response_a_volume_sees_what_is_shown():
     recording = volumes()
     seen = convolve_hrf(features, recording, None)
     middle = (recording.time_bin_start.values + recording.time_bin_end.values) / 2
-    expected = 1.0 * ((middle > 3) & (middle < 7)) + 2.0 * ((middle > 9) & (middle < 11))
+    expected = 1.0 * ((middle >= 3) & (middle < 7)) + 2.0 * ((middle >= 9) & (middle < 11))
     np.testing.assert_allclose(seen.values[:, 0], expected)
