@@ -24,7 +24,7 @@ FRAME, FRAMES_PER_WINDOW = 64, 4
 #: complex numbers that are worked on at a time
 AT_ONCE = 1 << 22
 #: complex numbers that stay in a processor's cache
-IN_CACHE = 1 << 17
+IN_CACHE = 1 << 18
 #: rows of a sum that stay there
 BLOCK = 1024
 
@@ -178,7 +178,9 @@ def window_products(
             ours = _spectra(padded[start : start + rows + length - 1], size, step, length)
             theirs = torch.fft.rfft(_cut(part[start : start + rows] - less, size, step))
             # conjugating the narrow factor turns time round, and costs nothing within the product
-            spectra.baddbmm_(ours.permute(2, 0, 1).conj(), theirs.permute(2, 1, 0))
+            spectra.baddbmm_(
+                ours.permute(2, 0, 1).conj().resolve_conj().contiguous(), theirs.permute(2, 1, 0).contiguous()
+            )
         turned = torch.fft.irfft(spectra.permute(1, 2, 0), size)
         products[0, :, first : first + some] = turned[..., 0]
         products[1:, :, first : first + some] = turned[..., size - length + 1 :].flip(-1).permute(2, 0, 1)
