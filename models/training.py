@@ -121,6 +121,7 @@ def train(
     device: str | torch.device = "auto",
     random_state: int = 0,
     checkpoint: str | Path | None = None,
+    options: Any = None,
     progress: bool | None = False,
 ) -> Training:
     """Train a module in place, and leave it with the weights of its best epoch, in evaluation mode.
@@ -161,6 +162,9 @@ def train(
         File written after every epoch (``torch.load(..., weights_only=True)`` reads it). If it exists, training
         goes on where it ended, to the same result as without interruption. In an existing folder every training
         has a file of its own, as the folds of an evaluation need.
+    options
+        What module and loss depend on that sizes of weights do not tell (penalties, masks): text, tensors, tuples or
+        mappings of them. A checkpoint with others is of another training.
     progress
         Whether to draw a progress bar; ``None`` on a terminal only.
 
@@ -196,7 +200,8 @@ def train(
         return _optimizer(module, optimizer, learning_rate, weight_decay)
 
     settings = (batch_size, gradient_clip, precision, random_state)
-    key = None if checkpoint is None else _key(module, batches, validation, (make_optimizer(), settings))
+    told = None if checkpoint is None else repr((make_optimizer(), settings))
+    key = None if told is None else _key(module, batches, validation, (told, options))
     from .trainer import Run, run  # Lightning takes seconds to import
 
     state = Run(
@@ -309,7 +314,7 @@ def _key(module: nn.Module, batches: Batches, validation: Any, settings: Any) ->
     return {
         "architecture": architecture(module),
         "data": _digest((_sample(batches), validation)),
-        "settings": _digest(repr(settings)),
+        "settings": _digest(settings),
     }
 
 

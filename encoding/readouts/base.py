@@ -24,6 +24,8 @@ from ..maps import Layout, read_maps
 
 #: rows that are predicted at a time
 ROWS_AT_ONCE = 256
+#: parameters that say how and how far a training goes on, not what it is
+GOES_ON = ("checkpoint", "device", "max_epochs", "patience", "progress", "random_state", "queries_at_once")
 #: splits of the training samples by which a closed-form start is chosen
 STARTS = 3
 
@@ -208,8 +210,14 @@ class Readout(MapEncoder):
             device=tensors["responses"].device,
             random_state=seed,
             checkpoint=self.checkpoint,
+            options=self._options(),
             progress=self.progress,
         )
+
+    def _options(self) -> Mapping[str, Any]:
+        """What tells this training from another of the same data and sizes, for its checkpoint."""
+        options = self.get_params(deep=False).items()
+        return {"parameters": repr([(name, value) for name, value in options if name not in GOES_ON])}
 
     def _loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Mean squared error of standardised responses, and the module's penalty."""

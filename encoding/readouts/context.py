@@ -37,6 +37,10 @@ class Block(nn.Module):
         self.narrowed = nn.Linear(feedforward, width)
         self.drop = nn.Dropout(dropout)
 
+    def extra_repr(self) -> str:
+        """What the sizes of weights do not tell."""
+        return f"heads={self.heads}"
+
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """``(voxels, tokens, width)`` to the same."""
         parts = self.inputs(self.before_attention(tokens)).unflatten(2, (3, self.heads, -1))

@@ -93,8 +93,8 @@ class LayerEnsemble(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.estimators_ = []
         for number, (layer, part) in enumerate(parts.items()):
             readout = clone(self.estimator)
-            if (path := getattr(readout, "checkpoint", None)) is not None:
-                # every layer is a training of its own
+            if (path := getattr(readout, "checkpoint", None)) is not None and not Path(path).is_dir():
+                # every layer is a training of its own, as those in a folder are anyway
                 readout.set_params(checkpoint=Path(path).with_stem(f"{Path(path).stem}-{number}"))
             try:
                 readout.fit(part, y, **({} if groups is None else {"groups": groups}))

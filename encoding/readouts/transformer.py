@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,6 +138,11 @@ class RoutedReadout(Readout):
         """Mean squared error of standardised responses of each hemisphere, summed over hemispheres."""
         error = (module(batch["maps"]) - batch["responses"]).square().mean(0)
         return error @ torch.as_tensor(self.unit_weights_, dtype=error.dtype, device=error.device)
+
+    def _options(self) -> Mapping[str, Any]:
+        given = (self.masks_, self.unit_weights_)
+        masks, weights = (None if part is None else torch.as_tensor(part) for part in given)
+        return {**super()._options(), "masks": masks, "unit_weights": weights}
 
     def _unit_weights(self, y: Any, n_units: int) -> np.ndarray:
         """What a unit's error counts: all of a hemisphere together 1."""

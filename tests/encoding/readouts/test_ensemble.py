@@ -103,6 +103,17 @@ def test_every_layer_has_a_checkpoint_of_its_own(tmp_path):
     np.testing.assert_array_equal(again.predict(parts), ensemble.predict(parts))
 
 
+def test_a_folder_takes_the_checkpoints_of_all_layers_and_folds(tmp_path):
+    maps = np.random.default_rng(0).standard_normal((2, 40, 3, 2, 2))
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    ensemble = readouts.LayerEnsemble(readouts.StaticMapReadout(max_epochs=1, checkpoint=folder))
+    for rows in (slice(30), slice(10, 40)):
+        ensemble.fit({"early": maps[0, rows], "late": maps[1, rows]}, maps[0, rows, :, 0, 0])
+    assert len(list(folder.iterdir())) == 4
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_it_is_saved_without_pickle(tmp_path):
     X, Y = layers()
     ensemble = readouts.LayerEnsemble(encoding.RidgeCV()).fit(X, Y)

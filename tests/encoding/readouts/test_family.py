@@ -197,3 +197,22 @@ def test_a_fit_resumes_and_refuses_the_checkpoint_of_another(tmp_path):
         ValueError, match="fit.ckpt belongs to another architecture; delete it or name another"
     ):
         other.fit(maps, responses)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("FactorisedReadout", {"l1": 1.0}),
+        ("FactorisedReadout", {"smoothness": 1.0}),
+        ("GaussianReadout", {"spread": 0.5}),
+    ],
+)
+def test_a_checkpoint_of_other_penalties_is_of_another_training(name, change, tmp_path):
+    maps, _, responses = stimuli()
+    readout = getattr(readouts, name)(checkpoint=tmp_path, **SHORT).fit(maps, responses)
+    other = clone(readout).set_params(**change).fit(maps, responses)
+    alone = clone(other).set_params(checkpoint=None).fit(maps, responses)
+    np.testing.assert_array_equal(other.predict(maps), alone.predict(maps))
+    with pytest.raises(ValueError, match="fit.ckpt belongs to other settings"):
+        for model in (readout, other):
+            model.set_params(checkpoint=tmp_path / "fit.ckpt").fit(maps, responses)

@@ -221,6 +221,20 @@ def test_training_resumes_from_its_checkpoint_to_the_same_result(tmp_path):
         clone(resumed).set_params(feedforward=9).fit(maps, maps[:, :, 0, 0])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"regions": ["a", "b", "b"]}, {"hemispheres": ["left", "right", "right"]}, {"heads": 1}],
+    ids=["regions", "hemispheres", "heads"],
+)
+def test_a_checkpoint_of_other_queries_is_of_another_training(change, tmp_path):
+    maps = np.random.default_rng(0).standard_normal((30, 3, 2, 2))
+    same = {"mode": "roi", "regions": ["a", "a", "b"], "hemispheres": ["left", "left", "right"], "width": 4}
+    readout = readouts.TransformerReadout(**QUICK | same, checkpoint=tmp_path / "readout.ckpt")
+    readout.fit(maps, maps[:, :, 0, 0])
+    with pytest.raises(ValueError, match="belongs to other settings"):
+        readout.set_params(**change).fit(maps, maps[:, :, 0, 0])
+
+
 def test_it_is_saved_without_pickle(tmp_path):
     maps = np.random.default_rng(0).standard_normal((20, 3, 2, 2))
     readout = readouts.TransformerReadout("roi", ["V1", "V4", "V1"], **QUICK).fit(maps, maps[:, :, 0, 0])
