@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from os import PathLike
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..models.memory import parse_bytes
 from ..neuro.progress import track
-from . import inputs, ondisk
+from . import inputs, ondisk, parameters
 from .containers import ndim_of
 from .engine.missing import Pattern, gather, n_samples, part_of, patterns, restrict
 from .engine.moments import Split
 from .engine.paths import cross_validate
 from .engine.planning import Path, Plan, Problem, make_plan, measure_speed
 from .engine.primal import Fitted
-from .engine.scoring import Scoring
 from .engine.tables import Matrix, Table
 from .linear import LinearEncoder
 
@@ -251,7 +250,7 @@ class RidgeCV(LinearEncoder):
                 Y,
                 [Split(train.to(device), test.to(device)) for train, test in its_splits],
                 torch.from_numpy(self._alphas()).to(device),
-                self._scoring(),
+                parameters.known_scoring(self.scoring),
                 bool(self.fit_intercept),
                 plan.targets_at_once,
                 partial(track, description="fitting ridge", show=self.progress),
@@ -301,7 +300,7 @@ class RidgeCV(LinearEncoder):
                 f"cv={self.cv!r} leaves out single samples, but there are groups; use "
                 "cv=sklearn.model_selection.LeaveOneGroupOut() to leave out whole groups."
             )
-        if self.cv == "gcv" and self._scoring() != "r2":
+        if self.cv == "gcv" and parameters.known_scoring(self.scoring) != "r2":
             raise ValueError("cv='gcv' makes no predictions to correlate; use scoring='r2', or cv='loo'.")
         if n_samples < 3:
             raise ValueError(
@@ -310,23 +309,9 @@ class RidgeCV(LinearEncoder):
         return []
 
     def _alphas(self) -> NDArray[np.float64]:
-        alphas = np.atleast_1d(np.asarray(self.alphas, dtype=np.float64))
-        if alphas.ndim != 1 or not len(alphas):
-            raise ValueError(f"alphas must be a list of positive numbers, got shape {alphas.shape}.")
-        wrong = np.flatnonzero(~((alphas > 0) & np.isfinite(alphas)))
-        if len(wrong):
-            raise ValueError(
-                f"alphas must be positive numbers, got {alphas[wrong[0]]} at position {wrong[0]}; for almost no "
-                "penalty use a small one, such as 1e-6."
-            )
-        return alphas
-
-    def _scoring(self) -> Scoring:
-        if self.scoring not in get_args(Scoring):
-            raise ValueError(
-                f"scoring={self.scoring!r} is unknown; use {' or '.join(map(repr, get_args(Scoring)))}."
-            )
-        return cast(Scoring, self.scoring)
+        return parameters.positive(
+            self.alphas, "alphas", "; for almost no penalty use a small one, such as 1e-6"
+        )
 
     def _keep_fit(
         self, fitted: Fitted, counts: torch.Tensor, coef: xr.DataArray | None, X: Any, y: Any

@@ -353,8 +353,8 @@ def test_targets_that_vary_between_folds_only(n, p):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"alphas": [1.0, 0.0]}, "alphas must be positive numbers, got 0.0 at position 1"),
-        ({"alphas": -2}, "alphas must be positive numbers, got -2.0 at position 0"),
+        ({"alphas": [1.0, 0.0]}, "alphas must be positive, got 0.0 at position 1"),
+        ({"alphas": -2}, "alphas must be positive, got -2.0 at position 0"),
         ({"alphas": [np.nan]}, "alphas must be positive"),
         ({"alphas": [np.inf]}, "alphas must be positive"),
         ({"alphas": []}, "alphas must be a list of positive numbers"),
