@@ -14,14 +14,10 @@ from ..containers import Labels
 from ..engine import fields
 from ..engine.moments import Split
 from .base import Readout, Standardise
-from .prf import SIZES, search_grid
+from .prf import SIZES, search_start
 
 #: most values that sampled features may hold where no gradient is wanted
 SAMPLED = 2**26
-#: places a side of the grid on which heads are started; more are not worth their time, gradients find the rest
-START_SIDE = 12
-#: penalties among which the start chooses, in units of standardised features times samples
-START_ALPHAS = tuple(10.0**exponent for exponent in range(6))
 
 
 class Reading(nn.Module):
@@ -195,15 +191,8 @@ class FieldReadout(Readout):
     def _start(self, module: nn.Module, rows: Mapping[str, Tensor], splits: Sequence[Split]) -> None:
         assert isinstance(module, Reading)
         maps, responses = module.standardise(rows["maps"]), rows["responses"]
-        height, width = maps.shape[2:]
-        positions = fields.positions(height, width, START_SIDE)
-        sizes = torch.tensor(module.head.sizes)
-        centres = positions.repeat_interleave(len(sizes), 0)
-        pools = fields.gaussian_pools(centres, sizes.repeat(len(positions)), height, width)
-        alphas = torch.tensor(START_ALPHAS, dtype=torch.float64, device=maps.device)
-        splits = [Split(train.to(maps.device), test.to(maps.device)) for train, test in splits]
-        found = search_grid(maps.flatten(2), pools.to(maps), responses, splits, alphas, "pearsonr")
-        module.head.start(found, centres.to(maps), pools.to(maps))
+        found, centres, pools = search_start(maps, responses, splits, module.head.sizes)
+        module.head.start(found, centres, pools)
 
     def _keep_fit(self, module: nn.Module, X: Any, y: Any, attributes: Mapping[str, Tensor]) -> None:
         assert isinstance(module, Reading)

@@ -23,6 +23,10 @@ from .base import MapEncoder, standards
 
 #: sizes of the default, in half lengths of the map: from a single place to the whole map
 SIZES = (0.1, 0.2, 0.4, 0.8)
+#: places a side of the grid on which trained readouts start; more are not worth their time, gradients find the rest
+START_SIDE = 12
+#: penalties among which the start chooses, in units of standardised features times samples
+START_ALPHAS = tuple(10.0**exponent for exponent in range(6))
 
 
 class PRFReadout(MapEncoder):
@@ -226,3 +230,34 @@ def search_grid(
     return fields.search(
         maps, pools, targets, splits, alphas, scoring, plan.path, plan.targets_at_once, follow
     )
+
+
+def search_start(
+    maps: Tensor, responses: Tensor, splits: Sequence[Split], sizes: Sequence[float]
+) -> tuple[fields.Fields, Tensor, Tensor]:
+    """Where a readout that is then trained by gradients starts: the best pool of a coarse grid for every unit.
+
+    Parameters
+    ----------
+    maps
+        ``(samples, channels, rows, columns)``, standardised.
+    responses
+        ``(samples, units)``, standardised.
+    splits
+        Of the samples, to choose by.
+    sizes
+        Of the pools, in half lengths of the map.
+
+    Returns
+    -------
+    tuple
+        What was found, the centres ``(cells, 2)`` and the pools ``(cells, places)``.
+    """
+    height, width = maps.shape[2:]
+    positions = fields.positions(height, width, START_SIDE)
+    centres = positions.repeat_interleave(len(sizes), 0)
+    pools = fields.gaussian_pools(centres, torch.tensor(sizes).repeat(len(positions)), height, width).to(maps)
+    alphas = torch.tensor(START_ALPHAS, dtype=torch.float64, device=maps.device)
+    splits = [Split(train.to(maps.device), test.to(maps.device)) for train, test in splits]
+    found = search_grid(maps.flatten(2), pools, responses, splits, alphas, "pearsonr")
+    return found, centres.to(maps), pools

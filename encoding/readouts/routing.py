@@ -12,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from .base import Standardise
 
+#: share of a query's first map that is spread over all places, so that it can learn to look anywhere
+SPREAD = 0.1
+
 
 def sine_positions(places: Sequence[int], width: int) -> torch.Tensor:
     """Sine position encodings of a line of tokens, or of a grid of rows × columns.
@@ -97,8 +100,10 @@ class Routing(nn.Module):
     """What is common to routed readouts: tokens in, queries in blocks, a linear readout.
 
     A subclass defines :meth:`prepare`, done once an image, :meth:`fetch`, done for every block of queries, and
-    :meth:`look`.
+    :meth:`look`. It may hold a ``map``, ``(queries, places)``: logits of where queries look whatever the image shows.
     """
+
+    map: nn.Parameter | None
 
     def __init__(self, masks: torch.Tensor | int, features: int, width: int, queries_at_once: int) -> None:
         super().__init__()
@@ -117,6 +122,12 @@ class Routing(nn.Module):
     def look(self, queries: torch.Tensor, *prepared: torch.Tensor) -> torch.Tensor:
         """Where some queries look, ``(images, queries, heads, tokens)``; sums to one over tokens."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def begin(self, pools: torch.Tensor) -> None:
+        """Let queries look at pools ``(queries, places)`` to begin with, each of sum 1."""
+        assert self.map is not None
+        self.map.copy_(torch.log((1 - SPREAD) * pools + SPREAD / pools.shape[1]))
 
     def attention(self, maps: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
         """Where some queries look in ``(images, features, places)``: ``(images, queries, heads, places)``."""
@@ -143,7 +154,7 @@ class AttentionRouting(Routing):
     """One decoder layer of cross-attention from learned queries, which do not see each other.
 
     Queries start from nothing: what attention brings is all they hold, normalised, passed through a feed-forward
-    network with a residual, and normalised again.
+    network with a residual, and normalised again. With a map, a query prefers some places whatever they hold.
 
     Parameters
     ----------
@@ -157,6 +168,8 @@ class AttentionRouting(Routing):
         Of the decoder layer; ``heads`` divides ``width``.
     queries_at_once
         How many queries of single units are held at a time.
+    mapped
+        Whether queries have a map of their own, which is added to the scores of all heads.
     """
 
     positions: torch.Tensor
@@ -171,8 +184,10 @@ class AttentionRouting(Routing):
         feedforward: int,
         dropout: float,
         queries_at_once: int = 256,
+        mapped: bool = False,
     ) -> None:
         super().__init__(masks, features, width, queries_at_once)
+        self.map = nn.Parameter(torch.zeros(self.reader.queries, math.prod(places))) if mapped else None
         self.heads = heads
         self.dropout = dropout
         self.register_buffer("positions", sine_positions(places, features), persistent=False)
@@ -197,7 +212,8 @@ class AttentionRouting(Routing):
         keys, values = prepared
         asked = self._asked(queries).expand(len(keys), -1, -1, -1)
         dropout = self.dropout if self.training else 0.0
-        brought = functional.scaled_dot_product_attention(asked, keys, values, dropout_p=dropout)
+        prior = None if self.map is None else self.map[queries].expand(len(keys), self.heads, -1, -1)
+        brought = functional.scaled_dot_product_attention(asked, keys, values, prior, dropout_p=dropout)
         held = self.attended(self.drop(self.project(brought.transpose(1, 2).flatten(2))))
         return self.refined(held + self.drop(self.feedforward(held)))
 
@@ -205,6 +221,8 @@ class AttentionRouting(Routing):
         """Where some queries look, ``(images, queries, heads, tokens)``; sums to one over tokens."""
         keys, _ = prepared
         scores = self._asked(queries) @ keys.transpose(2, 3) / math.sqrt(keys.shape[3])
+        if self.map is not None:
+            scores = scores + self.map[queries]
         return scores.softmax(dim=-1).transpose(1, 2)
 
     def _asked(self, queries: slice | torch.Tensor) -> torch.Tensor:
@@ -228,6 +246,8 @@ class StaticRouting(Routing):
     queries_at_once
         How many queries of single units are held at a time.
     """
+
+    map: nn.Parameter
 
     def __init__(
         self, masks: torch.Tensor | int, places: Sequence[int], features: int, queries_at_once: int = 256

@@ -3,185 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-import xarray as xr
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...models.training import Batch
-from .. import inputs
-from ..containers import kind_of, labels_along
-from ..maps import Layout, read_maps
 from ..parameters import whole_number
-from .base import ROWS_AT_ONCE, Readout
-from .queries import labels_of, region_queries, unit_queries
+from .routed import RoutedReadout
 from .routing import AttentionRouting, Routing, StaticRouting
-
-MODES = ("unit", "roi", "hemisphere")
-
-
-class RoutedReadout(Readout):
-    """A readout whose units read what queries bring from the places of a map.
-
-    A subclass defines :meth:`_route`, the module.
-    """
-
-    mode: str
-    regions: Any
-    hemispheres: Any
-    grid: tuple[int, int] | None
-    queries_at_once: int
-
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Any:
-        """Train on most samples, and keep the weights that predict the others best.
-
-        Parameters
-        ----------
-        X
-            Maps ``(samples, channels, rows, columns)``, tokens ``(samples, tokens, features)``, or a labelled array
-            as ``models.extract`` gives it.
-        y
-            Responses, ``(samples,)`` or ``(samples, targets)``.
-        groups
-            One label a sample, or the name of a coordinate; those of a group stay together. Default: the
-            stimuli, where they are labelled.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If features are flattened, there are no labels to make queries of, a region has no units, values are
-            missing, parameters are wrong, or the checkpoint is of another training.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from cerebridge.encoding import readouts
-        >>> tokens = np.random.default_rng(0).standard_normal((40, 9, 4))
-        >>> static = readouts.StaticMapReadout("roi", regions=["V1", "V1", "V4"], max_epochs=2)
-        >>> static.fit(tokens, tokens[:, 0, :3]).query_names_.tolist()
-        ['V1', 'V4']
-        """
-        if self.mode not in MODES:
-            raise ValueError(f"mode={self.mode!r} is unknown; use {', '.join(map(repr, MODES))}.")
-        whole_number(self.queries_at_once, "queries_at_once")
-        n_units = 1 if np.ndim(y) < 2 else int(np.shape(y)[1])
-        if self.mode == "unit":
-            queries = unit_queries(y, n_units)
-        else:
-            queries = region_queries(self.regions if self.mode == "roi" else self.hemispheres, y, n_units)
-        self.query_names_, self.masks_ = queries.names, queries.masks
-        self.unit_weights_ = self._unit_weights(y, n_units)
-        return super().fit(X, y, groups)
-
-    def attention(self, X: Any, queries: Sequence[Any] | None = None) -> xr.DataArray:
-        """Where queries look in each image.
-
-        Parameters
-        ----------
-        X
-            Maps or tokens like those of ``fit``.
-        queries
-            Names of some; default: all, which are many with ``mode="unit"``.
-
-        Returns
-        -------
-        xarray.DataArray
-            ``presentation × query × head × row × column`` (``× token``, where tokens have no grid), with the labels
-            of samples and queries. It sums to one over places.
-
-        Raises
-        ------
-        ValueError
-            If there is no such query, or maps are unlike those of ``fit``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from cerebridge.encoding import readouts
-        >>> tokens = np.random.default_rng(0).standard_normal((40, 9, 4))
-        >>> readout = readouts.TransformerReadout(heads=2, feedforward=8, max_epochs=1).fit(tokens, tokens[:, 0, :3])
-        >>> dict(readout.attention(tokens[:5], queries=[2]).sizes)
-        {'presentation': 5, 'query': 1, 'head': 2, 'row': 3, 'column': 3}
-        """
-        check_is_fitted(self)
-        chosen = self._chosen(queries)
-        rows = self._rows_like_fit(X)
-        tensors = self._tensors(inputs.features(self, rows, reset=False), self.layout_)["maps"]
-        device = self._device(rows)
-        module, which = cast(Routing, self.module()).to(device), torch.from_numpy(chosen).to(device)
-        with torch.no_grad():
-            parts = [module.attention(part.to(device), which).cpu() for part in tensors.split(ROWS_AT_ONCE)]
-        values = torch.cat(parts).unflatten(3, self._places(self.layout_)).numpy()
-        first = "presentation" if kind_of(X) != "xarray" else X.dims[0]
-        places = ("row", "column") if values.ndim == 5 else ("token",)
-        coords = {} if kind_of(X) != "xarray" else labels_along(X, first)
-        coords["query"] = ("query", self.query_names_[chosen])
-        return xr.DataArray(values, coords, (first, "query", "head", *places), name="attention")
-
-    def _route(self, masks: Tensor | int, places: tuple[int, ...], features: int) -> Routing:
-        """The untrained module."""
-        raise NotImplementedError
-
-    def _build(self, layout: Layout, n_targets: int) -> nn.Module:
-        masks = n_targets if self.masks_ is None else torch.from_numpy(self.masks_)
-        return self._route(masks, self._places(layout), layout.shape[0 if len(layout.shape) == 3 else 1])
-
-    def _tensors(self, features: Tensor, layout: Layout) -> dict[str, Tensor]:
-        return {"maps": layout.tokens(features).transpose(1, 2).to(torch.float32)}
-
-    def _loss(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Mean squared error of standardised responses of each hemisphere, summed over hemispheres."""
-        error = (module(batch["maps"]) - batch["responses"]).square().mean(0)
-        return error @ torch.as_tensor(self.unit_weights_, dtype=error.dtype, device=error.device)
-
-    def _options(self) -> Mapping[str, Any]:
-        given = (self.masks_, self.unit_weights_)
-        masks, weights = (None if part is None else torch.as_tensor(part) for part in given)
-        return {**super()._options(), "masks": masks, "unit_weights": weights}
-
-    def _unit_weights(self, y: Any, n_units: int) -> np.ndarray:
-        """What a unit's error counts: all of a hemisphere together 1."""
-        given = self.hemispheres
-        sides = labels_of(y, given) if isinstance(given, str) else given
-        if sides is None:
-            return np.full(n_units, 1 / n_units)
-        masks = np.asarray(region_queries(sides, y, n_units).masks)
-        return np.asarray((masks / masks.sum(axis=1, keepdims=True)).sum(axis=0))
-
-    def _places(self, layout: Layout) -> tuple[int, ...]:
-        """Rows and columns of the map, or the number of tokens where they have no grid."""
-        if len(layout.shape) == 3:
-            return layout.shape[1:]
-        n = layout.shape[0]
-        side = math.isqrt(n)
-        grid = self.grid or ((side, side) if side * side == n else (n,))
-        if math.prod(grid) != n:
-            raise ValueError(f"grid={self.grid} has {math.prod(grid)} places, but there are {n} tokens.")
-        return tuple(grid)
-
-    def _rows_like_fit(self, X: Any) -> Any:
-        """Rows of features in the order of maps, checked against what was fitted."""
-        rows, layout = read_maps(X, type(self).__name__)
-        if layout.shape != self.layout_.shape:
-            raise ValueError(f"X holds maps of {layout}, but this readout was fitted to {self.layout_}.")
-        return rows if layout.order is None else rows[:, layout.order]
-
-    def _chosen(self, names: Sequence[Any] | None) -> np.ndarray:
-        known = self.query_names_.tolist()
-        if names is None:
-            return np.arange(len(known))
-        for name in names:
-            if name not in known:
-                raise ValueError(
-                    f"there is no query {name!r}; there are {len(known)}: {', '.join(map(repr, known[:8]))}"
-                    f"{', …' if len(known) > 8 else ''}."
-                )
-        return np.array([known.index(name) for name in names])
 
 
 class TransformerReadout(RoutedReadout):
@@ -209,6 +39,10 @@ class TransformerReadout(RoutedReadout):
     queries_at_once
         How many queries of single units are held in memory at a time. It does not change what is computed without
         dropout.
+    start
+        ``None`` (default): queries are drawn at random, as in the paper, and learn from nothing where to look.
+        ``"prf"``: every query also has a map over places, added to its scores, which begins at the Gaussian pool of a
+        grid from which ridge predicts its units best, and is trained with the rest.
     validation
         Share of the samples whose mean correlation chooses the best epoch; the last ones, or whole groups.
     optimizer, learning_rate, weight_decay, batch_size, max_epochs, patience, gradient_clip
@@ -235,6 +69,10 @@ class TransformerReadout(RoutedReadout):
     -----
     Features are standardised channel by channel, and responses unit by unit, by the samples trained on. Maps with few
     channels need fewer heads: 16 heads on 64 channels see 4 values each.
+
+    The defaults are for thousands of images. With about a thousand, where to look costs most of what there is to
+    learn from: ``start="prf"``, two heads, a small network (``feedforward=64, dropout=0.3``) and fast learning
+    (``learning_rate=2e-3, batch_size=64, patience=5``) do better, in a fraction of the time.
 
     References
     ----------
@@ -263,6 +101,7 @@ class TransformerReadout(RoutedReadout):
         feedforward: int = 1024,
         dropout: float = 0.1,
         queries_at_once: int = 256,
+        start: str | None = None,
         validation: float = 0.1,
         optimizer: str = "adamw",
         learning_rate: float = 5e-4,
@@ -285,6 +124,7 @@ class TransformerReadout(RoutedReadout):
         self.feedforward = feedforward
         self.dropout = dropout
         self.queries_at_once = queries_at_once
+        self.start = start
         self.validation = validation
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -305,8 +145,17 @@ class TransformerReadout(RoutedReadout):
         )
         if width % heads:
             raise ValueError(f"width={width} is no multiple of heads={heads}; change one of them.")
+        mapped = self.start is not None
         return AttentionRouting(
-            masks, places, features, width, heads, self.feedforward, self.dropout, self.queries_at_once
+            masks,
+            places,
+            features,
+            width,
+            heads,
+            self.feedforward,
+            self.dropout,
+            self.queries_at_once,
+            mapped,
         )
 
 
@@ -321,6 +170,8 @@ class StaticMapReadout(RoutedReadout):
     mode, regions, hemispheres, grid, queries_at_once, validation, optimizer, learning_rate, weight_decay, batch_size, \
 max_epochs, patience, gradient_clip, device, random_state, checkpoint, progress
         As for :class:`TransformerReadout`.
+    start
+        Where queries look before training: everywhere alike (``None``, default), or ``"prf"`` as there.
 
     Attributes
     ----------
@@ -348,6 +199,7 @@ max_epochs, patience, gradient_clip, device, random_state, checkpoint, progress
         hemispheres: Any = "hemisphere",
         grid: tuple[int, int] | None = None,
         queries_at_once: int = 256,
+        start: str | None = None,
         validation: float = 0.1,
         optimizer: str = "adamw",
         learning_rate: float = 5e-3,
@@ -366,6 +218,7 @@ max_epochs, patience, gradient_clip, device, random_state, checkpoint, progress
         self.hemispheres = hemispheres
         self.grid = grid
         self.queries_at_once = queries_at_once
+        self.start = start
         self.validation = validation
         self.optimizer = optimizer
         self.learning_rate = learning_rate

@@ -91,6 +91,32 @@ def test_blocks_of_queries_change_neither_responses_nor_gradients(maps, at_once)
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_a_map_is_where_queries_look_if_they_ask_for_nothing(maps):
+    pools = torch.rand(UNITS, 12).softmax(1)
+    routed, static = routing(UNITS, mapped=True), StaticRouting(UNITS, PLACES, FEATURES)
+    asking = routed.attention(maps, torch.arange(UNITS))
+    for network in (routed, static):
+        network.begin(pools)
+    looked = routed.attention(maps, torch.arange(UNITS))
+    # a map weighs what content asks for, the same in all heads
+    weighed = asking * (0.9 * pools + 0.1 / 12)[None, :, None]
+    torch.testing.assert_close(looked, weighed / weighed.sum(-1, keepdim=True))
+    routed.query.weight.data.zero_(), routed.query.bias.data.zero_()
+    seen = [network.attention(maps, torch.tensor([4, 1])) for network in (routed, static)]
+    torch.testing.assert_close(*(part.expand(N, 2, 2, 12) for part in seen))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_network_brings_what_its_attention_shows(maps, own):
+    network = routing(UNITS if own else torch.eye(UNITS, dtype=torch.bool), heads=1, mapped=True)
+    network.map.data.normal_()
+    values = network.prepare(network.standardise(maps).transpose(1, 2))[1][:, 0]
+    looked = network.attention(maps, torch.arange(UNITS))[:, :, 0]
+    held = network.attended(network.project(looked @ values))
+    held = network.refined(held + network.feedforward(held))
+    torch.testing.assert_close(network(maps), (held * network.reader.weight).sum(2) + network.reader.bias)
+
+
 def test_attention_sums_to_one_and_static_maps_do_not_see_the_image(maps):
     static = StaticRouting(UNITS, PLACES, FEATURES)
     static.map.data.normal_()

@@ -115,6 +115,37 @@ def test_a_static_map_finds_the_place_that_a_unit_reads():
     assert correlation(maps[:, :, 2, 1], static.predict(maps)) > 0.95
 
 
+@pytest.mark.parametrize("kind", [readouts.TransformerReadout, readouts.StaticMapReadout])
+@pytest.mark.parametrize("mode", ["unit", "roi"])
+def test_queries_start_where_ridge_reads_their_units_best(kind, mode):
+    maps = np.random.default_rng(0).standard_normal((120, 4, 3, 5))
+    responses = np.hstack([maps[:, :2, 2, 1], maps[:, :2, 0, 4]])
+    options = {"mode": mode, "regions": ["A", "A", "B", "B"], "learning_rate": 1e-9, "max_epochs": 1}
+    readout = kind(start="prf", **options).fit(maps, responses)
+    first = readout.weights_["map"].reshape(-1, 3, 5)
+    places = [np.unravel_index(where.argmax(), where.shape) for where in first]
+    repeats = 2 if mode == "unit" else 1
+    assert places == [(2, 1)] * repeats + [(0, 4)] * repeats
+    assert "map" not in readouts.TransformerReadout(**options).fit(maps, responses).weights_
+
+
+def test_queries_started_at_a_place_learn_to_look_elsewhere():
+    tokens, responses, _ = moving(600, places=9, features=6, units=4)
+    others, truth, tagged = moving(200, places=9, features=6, units=4, random_state=1)
+    options = SMALL | {"learning_rate": 5e-3, "max_epochs": 10, "start": "prf"}
+    readout = readouts.TransformerReadout("roi", ["A", "A", "B", "B"], width=16, **options)
+    assert correlation(truth, readout.fit(tokens, responses).predict(others)) > 0.95
+    flat = readout.attention(others).values[:, :, 0].reshape(200, 2, 9)
+    assert np.take_along_axis(flat, tagged[:, :, None], axis=2).mean() > 0.9
+
+
+def test_tokens_on_a_line_have_a_start_too():
+    tokens = np.random.default_rng(0).standard_normal((60, 5, 4))
+    readout = readouts.TransformerReadout(start="prf", **QUICK | {"learning_rate": 1e-9})
+    readout.fit(tokens, tokens[:, 3, :2])
+    assert readout.weights_["map"].argmax(axis=1).tolist() == [3, 3]
+
+
 @pytest.mark.parametrize("mode", ["unit", "roi", "hemisphere"])
 def test_every_mode_runs_through_evaluate_with_the_labels_of_units(mode):
     rng = np.random.default_rng(0)
@@ -253,6 +284,7 @@ def test_it_is_saved_without_pickle(tmp_path):
         ({"mode": "roi", "regions": np.eye(2, 3) * [[0], [1]]}, "region 0 has no units"),
         ({"width": 5}, "width=5 is no multiple of heads=2"),
         ({"heads": 0}, "heads must be a whole number"),
+        ({"start": "grid"}, "start='grid' is unknown; use None or 'prf'"),
         ({"queries_at_once": 0}, "queries_at_once must be a whole number"),
     ],
 )
