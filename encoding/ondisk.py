@@ -158,7 +158,9 @@ def reading(path: str | PathLike[str], labels: Labels) -> xr.DataArray:
     coords = {
         name: ("feature" if dim == "feature" else "neuroid", values) for name, (dim, values) in labels.items()
     }
-    return xr.DataArray(lazy.variable(("neuroid", "feature"), source, {}), coords=coords)
+    # within a dataset, since old versions of xarray would read all that a new array is made of
+    values = lazy.variable(("neuroid", "feature"), source, {})
+    return xr.Dataset({NAME: values}, coords)[NAME].rename(None)
 
 
 def _table(x: Any, name: str, what: str) -> Table:

@@ -56,6 +56,8 @@ class LayerEnsemble(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     #: labelled features come with their labels, of which this reads the layers
     takes_labels = True
+    #: what scikit-learn before 1.6 must give to make one
+    _required_parameters = ("estimator",)
 
     def __init__(self, estimator: Any, sharpness: float = 40.0) -> None:
         self.estimator = estimator

@@ -34,7 +34,8 @@ def simulate(n: int = 2000, targets: int = 8, seed: int = 0) -> tuple[np.ndarray
 @pytest.fixture(scope="module")
 def parts() -> xr.Dataset:
     X, Y = simulate()
-    return partition_variance(LinearRegression(), X, Y, BANDS, bootstrap=300)
+    # least squares of columns that are twice there, which scikit-learn before 1.6 does not solve
+    return partition_variance(Ridge(1e-6), X, Y, BANDS, bootstrap=300)
 
 
 def test_known_shares_are_found(parts):
