@@ -35,6 +35,8 @@ $(VENV)/.test: pyproject.toml constraints.txt
 
 $(BRAINSCORE)/.test: pyproject.toml constraints-brainscore.txt
 	$(call install,$(BRAINSCORE),constraints-brainscore.txt,$(BESIDE))
+# Brain-Score asks for torchvision; a build that does not fit torch would keep Lightning from loading
+	@$(BRAINSCORE)/bin/python -c "import torchvision" 2> /dev/null || $(BRAINSCORE)/bin/pip uninstall -q -y torchvision
 	@touch $@
 
 demo: $(VENV)/.demo

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 import numpy as np
@@ -202,9 +203,8 @@ def train(
     settings = (batch_size, gradient_clip, precision, random_state)
     told = None if checkpoint is None else repr((make_optimizer(), settings))
     key = None if told is None else _key(module, batches, validation, (told, options))
-    from .trainer import Run, run  # Lightning takes seconds to import
-
-    state = Run(
+    trainer = _trainer()
+    state = trainer.Run(
         module,
         loss,
         batches,
@@ -217,7 +217,7 @@ def train(
         checkpoint=None if key is None or checkpoint is None else _file(Path(checkpoint), key),
         key=key,
     )
-    run(state, where, max_epochs, gradient_clip, precision, progress)
+    trainer.run(state, where, max_epochs, gradient_clip, precision, progress)
     history = pd.DataFrame(state.history, columns=["epoch", "loss", "score", "learning_rate"])
     return Training(history.astype({"epoch": int}), state.best_epoch, state.best_score, state.exhausted)
 
@@ -254,6 +254,18 @@ def architecture(module: nn.Module) -> str:
     """
     tensors = [(name, tuple(value.shape), str(value.dtype)) for name, value in module.state_dict().items()]
     return _digest(repr((repr(module), tensors)))
+
+
+def _trainer() -> ModuleType:
+    """The part that needs Lightning, which takes seconds to import."""
+    try:
+        from . import trainer
+    except RuntimeError as error:
+        raise ImportError(
+            f"Lightning cannot be loaded ({error}); if a torchvision is named, install the one that fits torch "
+            f"{torch.__version__}, or remove it."
+        ) from error
+    return trainer
 
 
 def _optimizer(

@@ -16,6 +16,8 @@ MEMORY = 10
 SHORTENINGS = 25
 #: share of the predicted decrease that a step must bring
 SUFFICIENT = 1e-4
+#: steps that lower a function by no more than rounding, after which it is as low as it gets
+IDLE = 10
 #: sweeps over the coordinates of one quadratic model
 SWEEPS = 200
 
@@ -61,6 +63,7 @@ class _Search:
         self.value, self.gradient = objective(start)
         self.columns = torch.arange(start.shape[1], device=start.device)
         self.stuck = torch.zeros_like(self.columns, dtype=torch.bool)
+        self.idle = torch.zeros_like(self.columns)
         counts = torch.zeros_like(self.columns)
         self.minimum = Minimum(start.clone(), counts, self.stuck.clone())
 
@@ -82,7 +85,7 @@ class _Search:
         stay = (~leaving).nonzero()[:, 0]
         self.objective, self.columns = self.objective.at(stay), self.columns[stay]
         self.point, self.gradient = self.point[:, stay], self.gradient[:, stay]
-        self.value, self.stuck = self.value[stay], self.stuck[stay]
+        self.value, self.stuck, self.idle = self.value[stay], self.stuck[stay], self.idle[stay]
         return stay
 
     def step(self, direction: torch.Tensor, slope: torch.Tensor) -> None:
@@ -110,6 +113,9 @@ class _Search:
             length[todo] *= best.nan_to_num(nan=0.0).clamp(0.1, 0.5)
             objective = self.objective.at(todo)
         self.stuck[todo] = True
+        fallen = old - value - self.penalty(point) > self.noise()
+        self.idle = torch.where(fallen, 0, self.idle + 1)
+        self.stuck |= self.idle >= IDLE
         self.point, self.value, self.gradient = point, value, gradient
 
 
