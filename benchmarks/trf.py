@@ -123,10 +123,10 @@ def peer(X: Array, Y: Array, lags: int, alpha: float) -> Any:
     import mne
     from mne.decoding import ReceptiveField, TimeDelayingRidge
 
-    mne.set_log_level("ERROR")
     window = (0.0, (lags - 1) / SFREQ, SFREQ)
     ridge = TimeDelayingRidge(*window, alpha=alpha, fit_intercept=False)
-    return ReceptiveField(*window, estimator=ridge).fit(X.swapaxes(0, 1), Y.swapaxes(0, 1))
+    with mne.utils.use_log_level("ERROR"):
+        return ReceptiveField(*window, estimator=ridge).fit(X.swapaxes(0, 1), Y.swapaxes(0, 1))
 
 
 def search_of_peer(X: Array, Y: Array, lags: int) -> tuple[Array, Array]:

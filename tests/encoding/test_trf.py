@@ -106,12 +106,12 @@ def test_coefficients_are_those_of_mne(several, penalty, reg_type):
     import mne
     from mne.decoding import ReceptiveField, TimeDelayingRidge
 
-    mne.set_log_level("ERROR")
     X, Y = simulated(trials=4 if several else 1, times=200)
     X, Y = X - X.mean((0, 1)), Y - Y.mean((0, 1))
     window = (-0.04, 0.06, SFREQ)
     ridge = TimeDelayingRidge(*window, alpha=3.0, reg_type=reg_type, fit_intercept=False)
-    peer = ReceptiveField(*window, estimator=ridge).fit(X.swapaxes(0, 1), Y.swapaxes(0, 1))
+    with mne.utils.use_log_level("ERROR"):
+        peer = ReceptiveField(*window, estimator=ridge).fit(X.swapaxes(0, 1), Y.swapaxes(0, 1))
     ours = TRF(*window, penalty=penalty, alphas=3.0, edges="zero", fit_intercept=False).fit(X, Y)
     np.testing.assert_allclose(ours.coef_.transpose(2, 0, 1), peer.coef_, atol=1e-9)
     np.testing.assert_allclose(ours.lags_, peer.delays_ / SFREQ)
