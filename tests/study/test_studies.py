@@ -128,7 +128,7 @@ def test_cocktail(shared, tmp_path):
 def test_haxby_encoding(shared, tmp_path):
     groups, _ = run("haxby-encoding", shared, tmp_path)
     shapes = groups["shapes/volumes"]["score"].mean("split").median("unit").to_series()
-    free = float(groups["free/volumes"]["score"].mean("split").median("unit"))
+    free = groups["free/volumes"]["score"].mean("split").median("unit").item()
     # the events of these runs have the haemodynamic lag in them, so that a second one takes it away
     assert shapes["boxcar"] > 0.12 > shapes["spm"] > 0.05
     assert free > 0.12
