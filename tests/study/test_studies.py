@@ -155,10 +155,10 @@ def test_v4_readouts(shared, tmp_path):
     groups, _ = run("v4-readouts", shared, tmp_path)
     score = groups["readouts/210225"]["score"].mean("split").median("unit").to_series()
     block = "mobilenet/features.10"
-    assert score[f"{block} (prf)"] > score[f"{block} (ridge)"] > 0.48
+    assert score[f"{block} (prf)"] > score[f"{block} (ridge)"] > 0.46
     assert score[f"{block} (factorised)"] > score[f"{block} (ridge)"] - 0.005
-    assert (
-        float(groups["bands/210225"]["score"].mean("split").median("unit")) > score[f"{block} (ridge)"] - 0.02
-    )
+    assert score[f"{block} (attention)"] > score[f"{block} (ridge)"]
+    joint = groups["bands/210225"]["score"].mean("split").median("unit").item()
+    assert joint > score[f"{block} (ridge)"] - 0.02
     for dataset in groups.values():
         assert max(map(abs, dataset.attrs["audit"]["shuffle_control"].values())) < 0.06
