@@ -23,8 +23,8 @@ Edges = Literal["mean", "zero", "valid"]
 FRAME, FRAMES_PER_WINDOW = 64, 4
 #: complex numbers that are worked on at a time
 AT_ONCE = 1 << 22
-#: complex numbers that stay in a processor's cache
-IN_CACHE = 1 << 18
+#: complex numbers that stay in a processor's cache, and frames below which products of their spectra are slow
+IN_CACHE, FEWEST_FRAMES = 1 << 16, 8
 #: rows of a sum that stay there
 BLOCK = 1024
 
@@ -172,7 +172,7 @@ def window_products(
     products = padded.new_empty(length, p, columns)
     for first in range(0, columns, some):
         part, less = series[:, first : first + some], shift[first : first + some]
-        rows = step * max(1, IN_CACHE // (bins * (p + part.shape[1])))
+        rows = step * max(FEWEST_FRAMES, IN_CACHE // (bins * (p + part.shape[1])))
         spectra = torch.zeros(bins, p, part.shape[1], dtype=series.dtype.to_complex(), device=part.device)
         for start in range(0, n, rows):
             ours = _spectra(padded[start : start + rows + length - 1], size, step, length)
