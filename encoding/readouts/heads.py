@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,13 +57,13 @@ class Head(nn.Module):
     #: sizes of the pools among which a start is searched
     sizes: tuple[float, ...] = SIZES
 
+    @abstractmethod
     def penalty(self) -> Tensor:
         """Added to the loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self, found: fields.Fields, centres: Tensor, pools: Tensor) -> None:
         """Begin at the best cell of a grid."""
-        raise NotImplementedError
 
 
 class GaussianHead(Head):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -127,9 +128,9 @@ class RoutedReadout(Readout):
         coords["query"] = ("query", self.query_names_[chosen])
         return xr.DataArray(values, coords, (first, "query", "head", *places), name="attention")
 
+    @abstractmethod
     def _route(self, masks: Tensor | int, places: tuple[int, ...], features: int) -> Routing:
         """The untrained module."""
-        raise NotImplementedError
 
     def _build(self, layout: Layout, n_targets: int) -> nn.Module:
         masks = n_targets if self.masks_ is None else torch.from_numpy(self.masks_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -115,13 +116,13 @@ class Routing(nn.Module):
         """What all queries read, from tokens ``(images, tokens, features)``."""
         return (tokens,)
 
+    @abstractmethod
     def fetch(self, queries: slice, *prepared: torch.Tensor) -> torch.Tensor:
         """What some queries bring, ``(images, queries, width)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def look(self, queries: torch.Tensor, *prepared: torch.Tensor) -> torch.Tensor:
         """Where some queries look, ``(images, queries, heads, tokens)``; sums to one over tokens."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def begin(self, pools: torch.Tensor) -> None:
