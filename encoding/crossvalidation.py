@@ -26,6 +26,7 @@ from .pipelines import (
     predicts_in_groups,
     stack_bytes,
 )
+from .results import mean_of_known
 from .scorers import SCORERS, Scorer, score_units
 from .splits import Splits, stretches
 
@@ -244,10 +245,7 @@ def _side_by_side(arrays: Sequence[Array]) -> Array:
 
 def mean_over_folds(scores: Sequence[Array]) -> Array:
     """Mean of the folds that have a score, NaN where none has."""
-    stacked = np.stack(scores)
-    known = ~np.isnan(stacked)
-    total, n = np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0)
-    return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+    return mean_of_known(np.stack(scores), 0)
 
 
 def _compared(

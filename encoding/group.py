@@ -11,8 +11,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .layermatrices import labels_of, mean_of_known, scoring_of
-from .results import Result, median_or_nan
+from .layermatrices import labels_of, scoring_of
+from .results import Result, mean_of_known, median_or_nan
 from .significance import false_discovery_rate
 
 Array = NDArray[np.float64]

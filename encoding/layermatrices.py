@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .results import Result
+from .results import Result, mean_of_known
 
 Array = NDArray[np.float64]
 
@@ -96,13 +96,6 @@ def labels_of(scores: xr.DataArray, by: str) -> NDArray[Any]:
         known = sorted(str(name) for name, coord in scores.coords.items() if coord.dims == ("unit",))
         raise ValueError(f"the units have no label {by!r}; there are {known}.")
     return np.asarray(scores[by].values)
-
-
-def mean_of_known(values: Array, axis: int) -> Array:
-    """Mean of the scores that are there, NaN where none is."""
-    known = ~np.isnan(values)
-    total, n = np.where(known, values, 0).sum(axis), known.sum(axis)
-    return np.divide(total, n, out=np.full(np.shape(total), np.nan), where=n > 0)
 
 
 def scoring_of(result: Result) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import xarray as xr
 from . import parameters
 from .bands import names_of
 from .containers import kind_of
-from .engine.scoring import pearsonr, r2
+from .engine.scoring import SCORES
 from .linear import LinearEncoder
+from .pipelines import fits_targets_alone
 from .spaces import Spaces
 
 #: layers whose scores differ by less than this are equal, and the first of them is chosen
@@ -94,8 +95,7 @@ class LayerSelectionCV(LinearEncoder):
     @property
     def independent_targets(self) -> bool:
         """Whether every target is fitted by itself."""
-        alone = self.estimator is None or bool(getattr(self.estimator, "independent_targets", False))
-        return alone and self.per_target
+        return self.per_target and (self.estimator is None or fits_targets_alone(self.estimator))
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> LayerSelectionCV:
         """Choose a layer for every target, and fit it to all samples.
@@ -121,7 +121,7 @@ class LayerSelectionCV(LinearEncoder):
         >>> encoding.LayerSelectionCV(by=[slice(2), slice(2, 4)]).fit(brain, brain).layer_.values.tolist()
         [0, 0, 1, 1]
         """
-        score = {"r2": r2, "pearsonr": pearsonr}[parameters.known_scoring(self.scoring)]
+        score = SCORES[parameters.known_scoring(self.scoring)]
         spaces = Spaces.of(self, "by", X, y, groups)
         scores = torch.stack(
             [

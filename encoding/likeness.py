@@ -19,9 +19,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from .layermatrices import labels_of, layer_by_area, layer_by_time, mean_of_known, scoring_of
+from .layermatrices import labels_of, layer_by_area, layer_by_time, scoring_of
 from .ordering import correlation, order_p, resampled
-from .results import Result
+from .results import Result, mean_of_known
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 from sklearn.base import clone
-from sklearn.utils.validation import has_fit_parameter
 
 from ..neuro.progress import track
 from . import inputs, parameters
@@ -22,6 +21,7 @@ from .containers import kind_of, labels_along, to_tensor
 from .engine.partition import Members, region_weights, shares, subsets, sum_blocks, unique_weights
 from .engine.resampling import block_length
 from .exchange import find_blocks
+from .pipelines import groups_parameter
 from .splits import make_splits
 
 Array = NDArray[Any]
@@ -108,8 +108,8 @@ class Fits:
             names = names_of(self.bands)[labels_of(self.bands)]
             model.set_params(bands=names[columns])
         groups = {}
-        if self.rows.groups is not None and has_fit_parameter(model, "groups"):
-            groups["groups"] = self.rows.groups[train]
+        if self.rows.groups is not None and (name := groups_parameter(model)):
+            groups[name] = self.rows.groups[train]
         with warnings.catch_warnings():
             # every set of bands and fold would say again which penalties lie at the ends of the grid
             warnings.filterwarnings("ignore", r"\d+ of \d+ targets ")

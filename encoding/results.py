@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,6 +152,13 @@ def median_or_nan(values: Any) -> float:
     known = np.ravel(np.asarray(values, dtype=np.float64))
     known = known[~np.isnan(known)]
     return float(np.median(known)) if known.size else float("nan")
+
+
+def mean_of_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Mean of the scores that are there, NaN where none is."""
+    known = ~np.isnan(values)
+    total, n = np.where(known, values, 0).sum(axis), known.sum(axis)
+    return np.divide(total, n, out=np.full(np.shape(total), np.nan), where=n > 0)
 
 
 def bootstrap_interval(

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils.validation import has_fit_parameter
 
 from ..neuro.progress import track
 from . import inputs
 from .bands import Columns, find_bands
 from .containers import to_tensor
 from .engine.moments import Split
+from .pipelines import groups_parameter
 from .ridge import RidgeCV
 
 
@@ -64,8 +64,8 @@ class Spaces:
         Y = self.Y[index] if targets is None else self.Y[index][:, targets]
         model = clone(self.estimator)
         options = {}
-        if self.groups is not None and has_fit_parameter(model, "groups"):
-            options["groups"] = self.groups[index.numpy()]
+        if self.groups is not None and (name := groups_parameter(model)):
+            options[name] = self.groups[index.numpy()]
         model.fit(self.X[index][:, columns].numpy(), Y.numpy(), **options)
         if not hasattr(model, "coef_") or not hasattr(model, "intercept_"):
             raise TypeError(

@@ -10,6 +10,7 @@ from .bands import names_of
 from .engine.scoring import r2
 from .engine.stacking import convex_weights
 from .linear import LinearEncoder
+from .pipelines import fits_targets_alone
 from .spaces import Spaces
 
 
@@ -83,7 +84,7 @@ class StackedEncoder(LinearEncoder):
     @property
     def independent_targets(self) -> bool:
         """Whether every target is fitted by itself: as in the estimator."""
-        return self.estimator is None or bool(getattr(self.estimator, "independent_targets", False))
+        return self.estimator is None or fits_targets_alone(self.estimator)
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> StackedEncoder:
         """Fit every space, and for each target the weights of the spaces.

@@ -14,7 +14,7 @@ import torch
 from .dual import contrast, expand
 from .moments import Split, centre, take
 from .planning import WORTHWHILE
-from .scoring import Scoring, pearsonr, r2
+from .scoring import SCORES, Scoring
 from .spectral import choose, inverse_filters, is_rough, spectrum
 
 #: similarities of the rows of two matrices, ``(n, features)`` and ``(m, features)``: ``(n, m)``
@@ -126,7 +126,7 @@ class KernelRidge:
         """Mean score over splits of every penalty, ``(targets, alphas)``, for ``Y``, ``(samples, targets)``."""
         if self.fit_intercept:
             Y, _ = centre(Y)
-        score = {"r2": r2, "pearsonr": pearsonr}[self.scoring]
+        score = SCORES[self.scoring]
         scores = Y.new_empty(len(self.splits), Y.shape[1], len(self.alphas))
         for k, split in enumerate(self.splits):
             for a, predictor in enumerate(self._predictors(split)):

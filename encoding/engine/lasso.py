@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .homotopy import lasso_path
 from .moments import Split, centre, take
 from .penalties import L1, Penalty
-from .scoring import pearsonr, r2
+from .scoring import SCORES
 from .spectral import choose
 
 Scoring = Literal["neg_mean_squared_error", "r2", "pearsonr"]
@@ -356,4 +356,4 @@ def _blocks(grid: torch.Tensor, n_features: int) -> Iterator[slice]:
 def _score(scoring: Scoring, truth: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
     if scoring == "neg_mean_squared_error":
         return -(truth - predicted).square().mean(0)
-    return {"r2": r2, "pearsonr": pearsonr}[scoring](truth, predicted)
+    return SCORES[scoring](truth, predicted)

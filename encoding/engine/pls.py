@@ -14,7 +14,7 @@ import torch
 
 from .moments import Split, centre, take
 from .planning import WORTHWHILE
-from .scoring import Scoring, pearsonr, r2
+from .scoring import SCORES, Scoring
 from .spectral import spectrum
 
 
@@ -126,7 +126,7 @@ def cross_validate(
     >>> cross_validate(X, 2 * X, splits, [1], False, "r2", 1e-6, 500).round(decimals=9).tolist()
     [[1.0]]
     """
-    score = {"r2": r2, "pearsonr": pearsonr}[scoring]
+    score = SCORES[scoring]
     scores = Y.new_empty(len(splits), Y.shape[1], len(grid))
     for k, split in enumerate(splits):
         of_x, rows = Standard.of(take(X, split.train).double(), scale)

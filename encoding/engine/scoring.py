@@ -6,6 +6,7 @@ a prediction that does not vary explains nothing (correlation 0).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -74,3 +75,7 @@ def pearsonr_from_sums(product: torch.Tensor, truth: torch.Tensor, prediction: t
     # the root of each sum, since their product may leave the range of the number format
     correlation = (product / (truth.sqrt() * prediction.sqrt())).clamp(-1, 1)
     return torch.where(truth > 0, torch.where(prediction > 0, correlation, 0.0), torch.nan)
+
+
+#: the scores by name
+SCORES: dict[Scoring, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"r2": r2, "pearsonr": pearsonr}

@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 from scipy.optimize import minimize
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor
@@ -123,7 +124,8 @@ def test_labels_kinds_and_files(tmp_path):
     assert model.weights_.dims == ("band", "neuroid")
     assert model.weights_.band.values.tolist() == ["a", "b"]
     assert model.independent_targets
-    assert not StackedEncoder(Ridge()).independent_targets
+    assert StackedEncoder(Ridge()).independent_targets
+    assert not StackedEncoder(PLSRegression()).independent_targets
     encoding.save(tmp_path / "stacked.skops", model)
     for again in (copy.deepcopy(model), encoding.load(tmp_path / "stacked.skops")):
         xr.testing.assert_identical(again.predict(features), model.predict(features))
