@@ -14,7 +14,7 @@ help:
 	@echo "make clean            remove what these commands built"
 
 # the commas of extras stay out of the arguments of $(call …)
-TEST := .[dev,peers,scale,spikes]
+TEST := .[dev,peers,scale,spikes,topology]
 BESIDE := .[dev,brainscore]
 
 # torch first, with the pin: any other one may bring gigabytes of CUDA libraries

@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
-from .comparison import compare
-from .files import read_rdms
-from .inference import NoiseCeiling, infer, noise_ceiling
+import importlib
+from typing import Any
+
+# registers the accessor ``rdms.rsa``
 from .rdms import average, rdm, square
 
-__all__ = ["NoiseCeiling", "average", "compare", "infer", "noise_ceiling", "rdm", "read_rdms", "square"]
+#: where each public name lives; imported on first use
+_HOMES = {
+    "InterpolationModel": "models",
+    "NoiseCeiling": "inference",
+    "SelectionModel": "models",
+    "WeightedModel": "models",
+    "compare": "comparison",
+    "compare_groups": "groups",
+    "compare_representations": "representations",
+    "crossvalidate": "crossvalidation",
+    "distance_covariance": "distances",
+    "find_neighbours": "neighbourhoods",
+    "fuse": "fusion",
+    "generalise_over_time": "timecourses",
+    "identify": "identification",
+    "infer": "inference",
+    "infer_over_time": "timecourses",
+    "model_rdm": "modelrdms",
+    "noise_ceiling": "inference",
+    "noise_covariance": "noise",
+    "partition_variance": "commonality",
+    "persistent_homology": "homology",
+    "read_rdms": "files",
+    "report_confounds": "confounds",
+    "run_searchlight": "searchlight",
+    "select_thresholds": "thresholds",
+    "to_image": "images",
+    "transform_rdms": "topology",
+}
+
+__all__ = ["average", "rdm", "square", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
