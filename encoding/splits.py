@@ -16,6 +16,8 @@ Indices = NDArray[np.intp]
 
 #: labels that tell recordings apart which must not be split at random, most telling first
 RECORDING_GROUPS = ("run", "session", "subject")
+#: labels that tell apart what must not run into each other in time
+BORDERS = ("trial", *RECORDING_GROUPS)
 
 
 @dataclass(frozen=True)
@@ -186,12 +188,30 @@ def stretches(array: xr.DataArray, rows: Indices, groups: NDArray[Any] | None = 
         codes = pd.factorize(groups[rows], sort=True)[0]
     if array.dims[0] != "time_bin":
         return codes
-    labels = [array.coords[name].values for name in RECORDING_GROUPS if name in array.coords]
-    same = np.logical_and.reduce(
-        [label[rows[1:]] == label[rows[:-1]] for label in labels if label.shape == array.shape[:1]]
-        + [codes[1:] == codes[:-1], np.diff(rows) == 1, np.append(_touching(array), False)[rows[:-1]]]
-    )
-    return np.concatenate([[0], np.cumsum(~same)]).astype(np.intp)
+    ends = np.append(run_ends(array), True)[rows[:-1]]
+    apart = ends | (codes[1:] != codes[:-1]) | (np.diff(rows) != 1)
+    return np.concatenate([[0], np.cumsum(apart)]).astype(np.intp)
+
+
+def run_ends(array: xr.DataArray) -> NDArray[np.bool_]:
+    """Whether a run ends between each two neighbouring rows: a label of recordings changes, or time jumps.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from cerebridge.encoding.splits import run_ends
+    >>> run_ends(xr.DataArray([0.0, 0.0, 0.0], {"trial": ("time_bin", [1, 1, 2])}, ["time_bin"])).tolist()
+    [False, True]
+    """
+    ends = np.zeros(len(array) - 1, dtype=bool)
+    for name in BORDERS:
+        if name in array.coords and array.coords[name].dims == array.dims[:1]:
+            labels = array.coords[name].values
+            ends |= np.asarray(labels[1:] != labels[:-1])
+    times = ("time_bin_start", "time_bin_end")
+    if all(name in array.coords and array.coords[name].dims == array.dims[:1] for name in times):
+        ends |= ~_touching(array)
+    return ends
 
 
 def _groups(

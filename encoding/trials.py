@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 
 from .containers import kind_of, labels_along
 from .inputs import group_labels
-from .splits import RECORDING_GROUPS
-
-#: coordinates that tell apart what must not run into each other
-BORDERS = ("trial", *RECORDING_GROUPS)
+from .splits import BORDERS, run_ends
 
 
 @dataclass(frozen=True)
@@ -159,10 +156,10 @@ def recordings(
     ]
     labels = group_labels(groups, n_samples, labelled)
     border = np.zeros(n_samples, dtype=bool)
-    for key in keys if labels is None else [*keys, labels]:
-        border[1:] |= np.asarray(key[1:] != key[:-1])
+    if labels is not None:
+        border[1:] = labels[1:] != labels[:-1]
     for array in labelled:
-        border[1:] |= _gaps(array)
+        border[1:] |= run_ends(array)
     if labels is None and keys:
         labels = pd.MultiIndex.from_arrays(keys).factorize()[0]
     kept = None if labels is None else pd.factorize(labels)[0].astype(np.intp)
@@ -172,15 +169,6 @@ def recordings(
 def _array(x: Any) -> Any:
     """Anything that is no array or table as one."""
     return x if hasattr(x, "shape") else np.asarray(x)
-
-
-def _gaps(array: xr.DataArray) -> NDArray[np.bool_]:
-    """Whether time jumps between neighbouring samples."""
-    names = ("time_bin_start", "time_bin_end")
-    if any(name not in array.coords or array.coords[name].dims != array.dims[:1] for name in names):
-        return np.zeros(len(array) - 1, dtype=bool)
-    start, end = (np.asarray(array.coords[name].values, dtype=float) for name in names)
-    return np.abs(start[1:] - end[:-1]) > 0.5 * (end[1:] - start[1:])
 
 
 def _concatenate(arrays: Sequence[xr.DataArray], dim: Any) -> xr.DataArray:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, KFold, LeavePGroupsOut
 
 from cerebridge import neuro
-from cerebridge.encoding.splits import make_splits, time_neighbours
+from cerebridge.encoding.splits import make_splits, stretches, time_neighbours
 
 
 def presentations(n_stimuli=12, n_repeats=1, **labels):
@@ -166,3 +167,19 @@ def test_ids_of_several_types_are_told_apart():
     assert len(make_splits(array, [([0, 2, 4], [1, 3, 5])])) == 1
     with pytest.raises(ValueError, match="1 stimuli .first 'b'. in both"):
         make_splits(array.assign_coords(stimulus_id=("presentation", [*"abcdeb"])), [([0, 1], [5])])
+
+
+@pytest.mark.parametrize("label", ["trial", "run", "session", "subject"])
+def test_a_stretch_ends_where_a_label_of_recordings_changes(label):
+    start = np.arange(6.0)
+    recording = xr.DataArray(
+        np.zeros((6, 1)),
+        {
+            "time_bin_start": ("time_bin", start),
+            "time_bin_end": ("time_bin", start + 1),
+            label: ("time_bin", [0, 0, 0, 1, 1, 1]),
+        },
+        ("time_bin", "neuroid"),
+    )
+    assert stretches(recording, np.arange(6)).tolist() == [0, 0, 0, 1, 1, 1]
+    assert stretches(recording.drop_vars(label), np.arange(6)).tolist() == [0] * 6
