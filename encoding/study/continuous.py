@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from ... import neuro
+from ...neuro.filtering import band_pass, standardize
 from .files import load_values
 
 Array = NDArray[Any]
@@ -58,11 +60,9 @@ def read_continuous(path: Path, entry: Mapping[str, Any], modality: str, units: 
     labels = {name: _labels(path, key, len(flat)) for name, key in entry["along"].items()}
     if "run" in dims:
         labels["run"] = np.repeat(np.arange(n_runs), n_times)
-    runs = labels.get("run", np.zeros(len(flat), dtype=int))
-    for run in np.unique(runs):
-        flat[runs == run] = _cleaned(flat[runs == run], entry)
-    starts = _starts(runs) / entry["sfreq"]
-    return neuro.assemble(
+    runs = pd.Series(labels.get("run", np.zeros(len(flat), dtype=int)))
+    starts = runs.groupby(runs).cumcount().to_numpy() / entry["sfreq"]
+    array = neuro.assemble(
         flat,
         time_bin={"time_bin_start": starts, "time_bin_end": starts + 1 / entry["sfreq"], **labels},
         neuroid={"neuroid_id": np.arange(n_units)},
@@ -71,19 +71,9 @@ def read_continuous(path: Path, entry: Mapping[str, Any], modality: str, units: 
         sfreq=float(entry["sfreq"]),
         provenance=f"read from {path.name}",
     )
-
-
-def _cleaned(values: Array, entry: Mapping[str, Any]) -> Array:
-    """One run, band-passed without a shift in time and standardised, where that is wanted."""
     if "band_pass" in entry:
-        import mne
-
-        low, high = entry["band_pass"]
-        values = mne.filter.filter_data(values.T.copy(), entry["sfreq"], low, high, verbose="error").T
-    if entry["standardize"]:
-        spread = values.std(axis=0)
-        values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    return values
+        array = band_pass(array, *entry["band_pass"])
+    return standardize(array) if entry["standardize"] else array
 
 
 def _labels(path: Path, key: str, n: int) -> Array:
@@ -93,12 +83,3 @@ def _labels(path: Path, key: str, n: int) -> Array:
             f"the labels {key!r} in {path.name} have the shape {labels.shape}; give one for each of {n} time bins."
         )
     return labels
-
-
-def _starts(runs: Array) -> Array:
-    """Number of each row within its run."""
-    starts = np.empty(len(runs), dtype=np.float64)
-    for run in np.unique(runs):
-        here = np.flatnonzero(runs == run)
-        starts[here] = np.arange(len(here))
-    return starts
