@@ -34,6 +34,26 @@ def check_rdms(array: xr.DataArray, which: str) -> xr.DataArray:
     return array
 
 
+def check_enough(rdms: xr.DataArray, which: str, needed: int = 4) -> None:
+    """Refuse RDMs of fewer stimuli than inference needs: of three, the ranks of the pairs leave six orders.
+
+    Raises
+    ------
+    ValueError
+        Naming how many stimuli there are.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> from cerebridge.encoding import rsa
+    >>> from cerebridge.encoding.rsa.pairs import check_enough
+    >>> check_enough(rsa.rdm(neuro.simulate(n_stimuli=4, n_units=5, random_state=0)), "data")
+    """
+    n = len(pd.unique(np.concatenate(_labels(rdms))))
+    if n < needed:
+        raise ValueError(f"{which} has {n} stimuli; inference needs at least {needed}.")
+
+
 def stimulus_order(rdms: xr.DataArray, which: str) -> tuple[NDArray[Any], Indices]:
     """Stimuli of complete RDMs, and where the dissimilarity of each two of them lies.
 
