@@ -13,7 +13,7 @@ from ...neuro.assembly import concat
 from ..delays import Delays
 from ..evaluation import evaluate
 from ..significance import false_discovery_rate
-from .estimators import RIDGE, build_encoder
+from .estimators import build_encoder
 from .features import of_layer
 from .graph import Inputs
 from .threads import threads_for
@@ -39,7 +39,7 @@ def evaluate_seed(device: str, settings: Mapping[str, Any], inputs: Inputs, fold
     ceiling = None if settings["ceiling"] == "none" else settings["ceiling"]
     with threads_for(max(array.size for array in features.values())):
         result = evaluate(
-            build_encoder(settings.get("encoder", RIDGE), settings, device),
+            build_encoder(settings["encoder"], settings, device),
             features,
             inputs["recording"],
             cv=settings["cv"],
@@ -63,7 +63,7 @@ def estimate_fit(device: str, settings: Mapping[str, Any], inputs: Inputs) -> di
     n_folds = settings["cv"] if isinstance(settings["cv"], int) else 5
     fits = n_folds * (1 + max(settings["permutations"], int(settings["control"])))
     targets = recording.size // len(recording)
-    encoder = build_encoder(settings.get("encoder", RIDGE), settings, device)
+    encoder = build_encoder(settings["encoder"], settings, device)
     if not hasattr(encoder, "plan"):
         return {}
     memory = seconds = 0.0
@@ -78,10 +78,10 @@ def estimate_fit(device: str, settings: Mapping[str, Any], inputs: Inputs) -> di
 def _features(settings: Mapping[str, Any], inputs: Inputs) -> dict[str, xr.DataArray]:
     """What each model predicts from; jointly, all of them as bands of one."""
     parts = {model["name"]: of_layer(inputs[model["input"]], model["layer"]) for model in settings["models"]}
-    if delays := settings.get("encoder", RIDGE).get("delays"):
+    if delays := settings["encoder"].get("delays"):
         # nothing is learned, and every run is delayed by itself, so that this may come before the split
         parts = {name: Delays(delays).fit_transform(part) for name, part in parts.items()}
-    if not settings.get("joint", False):
+    if not settings["joint"]:
         return parts
     bands = [
         part.assign_coords(band=("neuroid", [name] * part.sizes["neuroid"])) for name, part in parts.items()

@@ -190,7 +190,7 @@ def _analysis_problems(table: Mapping[str, Any], entry: Mapping[str, Any]) -> It
     for key in ("attended", "unattended"):
         if entry.get(key, next(iter(table["recordings"]))) not in table["recordings"]:
             yield f"{where}.{key} is {entry[key]!r}{allowed(entry[key], table['recordings'])}"
-    for number, name in enumerate(entry.get("encoders", [])):
+    for number, name in enumerate(entry.get("encoders", ())):
         if name not in (*table["encoders"], "ridge"):
             yield f"{where}.encoders[{number}] is {name!r}{allowed(name, ['ridge', *table['encoders']])}"
     for number, reference in enumerate(entry.get("models", [])):

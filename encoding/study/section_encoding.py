@@ -66,13 +66,13 @@ def _about(entry: Entry, result: Result) -> str:
     sizes, audit = result.dataset.sizes, result.audit
     seeds = audit.get("seeds", [])
     repeated = f", repeated with {len(seeds)} seeds" if len(seeds) > 1 else ""
-    encoders = entry.get("encoders", ["ridge"])
+    encoders = entry["encoders"]
     who = f"Each of the encoders {', '.join(encoders)}" if len(encoders) > 1 else f"The encoder {encoders[0]}"
     who = "Ridge regression" if encoders == ["ridge"] else who
     n_models = sizes["model"] // len(encoders)
     bands = (
         f"{len(entry['models'])} groups of features jointly"
-        if entry.get("joint")
+        if entry["joint"]
         else _counted(n_models, "model")
     )
     return (

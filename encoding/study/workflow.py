@@ -165,7 +165,7 @@ def _encoding(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> S
     named, inputs = _with_models(workflow, entry, recording)
     options = _options(entry, workflow)
     seeds = options.pop("seeds", [options["seed"]])
-    encoders = options.pop("encoders", ["ridge"])
+    encoders = options.pop("encoders")
     title = f"{entry['name']} of {recording}"
     joined = {}
     for encoder in encoders:

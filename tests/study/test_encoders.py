@@ -7,9 +7,12 @@ import pytest
 
 from cerebridge import encoding, neuro
 from cerebridge.encoding.study.encoders import estimate_fit, evaluate_seed, join_seeds
+from cerebridge.encoding.study.estimators import RIDGE
 
 SETTINGS = {
     "cv": 3,
+    "encoder": RIDGE,
+    "joint": False,
     "scoring": "pearsonr",
     "ceiling": "auto",
     "permutations": 9,

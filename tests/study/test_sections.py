@@ -7,7 +7,7 @@ import xarray as xr
 from cerebridge.encoding.study.sections import SECTIONS, section
 from cerebridge.encoding.study.workflow import ANALYSES
 
-ENTRY = {"name": "a", "by": "region"}
+ENTRY = {"encoders": ["ridge"], "joint": False, "name": "a", "by": "region"}
 
 
 def dataset(n_models=2, n_units=6, **attrs) -> xr.Dataset:
