@@ -97,25 +97,14 @@ def timecourse_step(name: str, entry: Mapping[str, Any], path: Path) -> Step:
     )
 
 
-def labels_step(name: str, entry: Mapping[str, Any], recording: Step) -> Step:
-    """The step that makes indicators of the values of a label of a recording."""
+def derived_step(name: str, entry: Mapping[str, Any], recording: Step) -> Step:
+    """The step that makes features of a recording itself: indicators of a label, or its own past."""
+    work, keys = DERIVED[entry["kind"]]
     return Step(
         title=f"{name} of {recording.title}",
-        kind="labels",
-        work=_indicators,
-        settings={key: entry.get(key) for key in ("label", "omit", "hrf")},
-        inputs={"recording": recording},
-        form="array",
-    )
-
-
-def past_step(name: str, entry: Mapping[str, Any], recording: Step) -> Step:
-    """The step that convolves a recording with filters of its past."""
-    return Step(
-        title=f"{name} of {recording.title}",
-        kind="past",
-        work=_past,
-        settings={key: entry[key] for key in ("window", "n_basis")},
+        kind=entry["kind"],
+        work=work,
+        settings={key: entry.get(key) for key in keys},
         inputs={"recording": recording},
         form="array",
     )
@@ -235,3 +224,7 @@ def _past(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.DataA
         sfreq=recording.attrs.get("sfreq"),
         provenance=f"past {window} time bins",
     )
+
+
+#: what can be made of a recording, and from which settings
+DERIVED = {"labels": (_indicators, ("label", "omit", "hrf")), "past": (_past, ("window", "n_basis"))}

@@ -10,14 +10,12 @@ from typing import Any
 
 from ...models.devices import resolve_device
 from ...models.stimuli import StimulusSet
-from .features import array_step, labels_step, network_step, of_layer, past_step, pixels_step, timecourse_step
+from .features import DERIVED, array_step, derived_step, network_step, of_layer, pixels_step, timecourse_step
 from .format import PATH_KEYS, PATTERN_KEYS, Model, Study
 from .graph import Inputs, Step
 from .recordings import Source, read_recording
 from .stimuli import read_stimuli
 
-#: feature spaces that follow from the recording itself
-OF_RECORDING = {"labels": labels_step, "past": past_step}
 #: keys of an analysis that do not change its numbers
 LABELS = ("name", "recordings", "models")
 
@@ -88,8 +86,8 @@ class Workflow:
         entry = self.study.entry(model.section, model.entry)
         if entry.get("kind") == "timecourse":
             return timecourse_step(model.entry, entry, self.study.files(entry["path"])[0])
-        if entry.get("kind") in OF_RECORDING:
-            return OF_RECORDING[entry["kind"]](model.entry, entry, self.recording(recording))
+        if entry.get("kind") in DERIVED:
+            return derived_step(model.entry, entry, self.recording(recording))
         return self._features(model, str(self.study.entry("recordings", recording)["stimuli"]))
 
     def _features(self, model: Model, shown: str) -> Step:
