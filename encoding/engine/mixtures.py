@@ -1,0 +1,256 @@
+"""Mixtures of dissimilarity vectors that are most similar to others: weighted, or between two neighbours.
+
+Cosine, correlation and their whitened forms are inner products divided by lengths, so that the mixture which is most
+similar on average to several vectors follows from the inner products of the bases, and theirs with the mean of those
+vectors at length 1: least squares, up to a scale that no similarity sees.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .ranks import midranks
+
+#: ways of comparing that are inner products of vectors less their mean; ranks are fitted as such, see :func:`scaled`
+RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
+WHITENED = ("whitened-cosine", "whitened-pearson")
+#: share of the diagonal that is added to it, so that equal bases have one solution
+JITTER = 1e-12
+#: how far a condition may be missed by rounding
+ROUNDING = 1e-9
+#: exchanges without progress after which one variable at a time changes sides, which always ends
+PATIENCE = 10
+#: exchanges a variable, should rounding go round in circles
+MOST = 50
+
+
+def unconstrained(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+    """Weights of least squares, the shortest ones where bases depend on each other.
+
+    Parameters
+    ----------
+    gram
+        Inner products of the bases, ``(..., bases, bases)``.
+    cross
+        Those of the bases with the target, ``(..., bases)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(..., bases)``, of length 1 unless all are zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.mixtures import unconstrained
+    >>> unconstrained(torch.eye(2).double(), torch.tensor([3.0, -4.0]).double()).tolist()
+    [0.6, -0.8]
+    """
+    gram, cross, scale = _standardised(gram, cross)
+    inverse: torch.Tensor = torch.linalg.pinv(gram, rtol=JITTER, hermitian=True)
+    return _unit((inverse @ cross[..., None])[..., 0] / scale)
+
+
+def nonnegative(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+    """The weights, none negative, of the mixture that is most similar to the target.
+
+    Least squares under that condition, solved exactly by exchanging blocks of variables between zero and free. Where
+    no basis is positively related to the target, all those weights would be zero; the most similar mixture then is
+    the single basis that is least dissimilar.
+
+    Parameters
+    ----------
+    gram
+        Inner products of the bases, ``(..., bases, bases)``.
+    cross
+        Those of the bases with the target, ``(..., bases)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(..., bases)``, of length 1.
+
+    References
+    ----------
+    Júdice & Pires (1994), Computers & Operations Research 21.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.mixtures import nonnegative
+    >>> nonnegative(torch.eye(2).double(), torch.tensor([3.0, 4.0]).double()).tolist()
+    [0.6, 0.8]
+    """
+    shape, n = cross.shape, cross.shape[-1]
+    gram, cross, scale = _standardised(gram.reshape(-1, n, n), cross.reshape(-1, n))
+    identity = torch.eye(n, dtype=gram.dtype, device=gram.device)
+    system = gram + JITTER * identity
+    numbers = torch.arange(n, device=gram.device)
+    active = cross > 0
+    fewest = torch.full((len(cross),), n + 1, device=gram.device)
+    patience = torch.full_like(fewest, PATIENCE)
+    values = torch.zeros_like(cross)
+    for _ in range(MOST * n):
+        both = active[:, :, None] & active[:, None, :]
+        values = torch.linalg.solve(torch.where(both, system, identity), (cross * active)[..., None])[..., 0]
+        pull = cross - (system @ values[..., None])[..., 0]
+        largest = values.abs().amax(1, keepdim=True)
+        wrong = torch.where(active, values < -ROUNDING * largest, pull > ROUNDING)
+        count = wrong.sum(1)
+        if not bool(count.any()):
+            break
+        fewer = count < fewest
+        patience = torch.where(fewer, PATIENCE, patience - 1)
+        fewest = torch.minimum(fewest, count)
+        last = numbers == torch.where(wrong, numbers, -1).amax(1, keepdim=True)
+        active = active ^ torch.where((patience > 0)[:, None], wrong, wrong & last)
+    values = values.clamp(min=0)
+    informative = gram.diagonal(dim1=1, dim2=2) > 0
+    least_bad = torch.nn.functional.one_hot(cross.masked_fill(~informative, -torch.inf).argmax(1), n)
+    values = torch.where((values > 0).any(1, keepdim=True), values, least_bad.to(values))
+    return _unit(values / scale).reshape(shape)
+
+
+def interpolated(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+    """Weights of the most similar mixture of two neighbouring bases, not negative and summing to one.
+
+    On the segment from one basis to the next the similarity has one stationary point at most, so that the best of
+    it and of the two ends is the best of the segment.
+
+    Parameters
+    ----------
+    gram
+        Inner products of the bases, ``(..., bases, bases)``, two bases at least.
+    cross
+        Those of the bases with the target, ``(..., bases)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(..., bases)``; two neighbours or one have weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.mixtures import interpolated
+    >>> interpolated(torch.eye(3).double(), torch.tensor([0.0, 1.0, 3.0]).double()).tolist()
+    [0.0, 0.25, 0.75]
+    """
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    a, b = squares[..., :-1], squares[..., 1:]
+    between = gram.diagonal(1, dim1=-2, dim2=-1)
+    with_a, with_b = cross[..., :-1], cross[..., 1:]
+    top = with_b * a - with_a * between
+    inner = top / (top + with_a * b - with_b * between)
+    shares = torch.stack([inner.nan_to_num(0).clamp(0, 1), torch.zeros_like(a), torch.ones_like(a)])
+    length = (1 - shares).square() * a + 2 * shares * (1 - shares) * between + shares.square() * b
+    similarity = ((1 - shares) * with_a + shares * with_b) / length.sqrt()
+    similarity = torch.where(length > 0, similarity, -torch.inf)
+    best, way = similarity.max(0)
+    segment = best.argmax(-1, keepdim=True)
+    share = shares.gather(0, way[None])[0].gather(-1, segment)
+    weights = torch.zeros_like(cross).scatter_(-1, segment, 1 - share)
+    return weights.scatter_(-1, segment + 1, share)
+
+
+def products(a: torch.Tensor, b: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
+    """Inner products of rows of dissimilarities in the space where ``method`` is the cosine.
+
+    ``"cosine"``: as they are. ``"pearson"`` and ranks: less their mean. Whitened: by the inverse of the covariance that
+    dissimilarities have among themselves because they share conditions, ``V = 2 I + A'A`` up to scale, where ``A``
+    says which conditions each pair has; its inverse needs conditions × conditions only.
+
+    Parameters
+    ----------
+    a, b
+        ``(..., rows, pairs)``, without NaN; any set of pairs.
+    method
+        One of the linear or ranked ways of comparing; ranks are taken before, by :func:`scaled`.
+    places
+        Numbers of the two conditions of every pair, ``(2, pairs)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(..., rows of a, rows of b)``.
+
+    References
+    ----------
+    Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2021). Comparing representational geometries using
+    whitened unbiased-distance-matrix similarity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.mixtures import products
+    >>> rows = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> products(rows, rows, "pearson", torch.triu_indices(3, 3, 1)).tolist()
+    [[2.0]]
+    """
+    if method not in ("cosine", "whitened-cosine"):
+        a, b = _centred(a), _centred(b)
+    plain = a @ b.transpose(-1, -2)
+    if method not in WHITENED:
+        return plain
+    n = int(places.max()) + 1
+    shared = torch.zeros(n, n, dtype=a.dtype, device=a.device)
+    shared[places[0], places[1]] = shared[places[1], places[0]] = 1
+    shared += torch.diag(shared.sum(dim=0) + 2)
+    sums_a, sums_b = (_sums(side, places, n) for side in (a, b))
+    return (plain - sums_a @ torch.linalg.solve(shared, sums_b.transpose(-1, -2))) / 2
+
+
+def scaled(rows: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
+    """Rows on the scale on which ``method`` compares them, so that their mean is most similar to all on average.
+
+    Ranks for the ranked ways, else length 1 in the space of :func:`products`.
+
+    Parameters
+    ----------
+    rows
+        ``(..., rows, pairs)``, without NaN.
+    method, places
+        As for :func:`products`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.mixtures import scaled
+    >>> scaled(torch.tensor([[0.0, 0.0, 4.0]]), "cosine", torch.triu_indices(3, 3, 1)).tolist()
+    [[0.0, 0.0, 1.0]]
+    """
+    if method in RANKED:
+        rows = midranks(rows)
+    if method not in ("cosine", "whitened-cosine"):
+        rows = _centred(rows)
+    squares = products(rows[..., None, :], rows[..., None, :], method, places)[..., 0]
+    return rows / squares.sqrt()
+
+
+def _centred(rows: torch.Tensor) -> torch.Tensor:
+    """Rows about their mean; zero where nothing but rounding is left."""
+    centred = rows - rows.mean(dim=-1, keepdim=True)
+    rounding = 16 * torch.finfo(rows.dtype).eps * rows.abs().amax(dim=-1, keepdim=True)
+    return centred.masked_fill(centred.abs().amax(dim=-1, keepdim=True) <= rounding, 0)
+
+
+def _sums(rows: torch.Tensor, places: torch.Tensor, n: int) -> torch.Tensor:
+    """Sum over the pairs of each condition, ``(..., rows, conditions)``."""
+    sums = rows.new_zeros(*rows.shape[:-1], n)
+    return sums.index_add_(-1, places[0], rows).index_add_(-1, places[1], rows)
+
+
+def _standardised(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Both as if all bases had length 1 and the closest a product of 1 with the target, and the bases' lengths."""
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    empty = squares == 0
+    scale = squares.masked_fill(empty, 1).sqrt()
+    gram = (gram / scale[..., None] / scale[..., None, :]).masked_fill(empty[..., None], 0)
+    cross = (cross / scale).masked_fill(empty, 0)
+    largest = cross.abs().amax(-1, keepdim=True)
+    return gram.masked_fill(empty[..., None, :], 0), cross / largest.masked_fill(largest == 0, 1), scale
+
+
+def _unit(weights: torch.Tensor) -> torch.Tensor:
+    length: torch.Tensor = torch.linalg.vector_norm(weights, dim=-1, keepdim=True)
+    return weights / length.masked_fill(length == 0, 1)
