@@ -15,6 +15,7 @@ _HOMES = {
     "SelectionModel": "models",
     "WeightedModel": "models",
     "compare": "comparison",
+    "compare_adaptively": "adaptive",
     "compare_groups": "groups",
     "compare_representations": "representations",
     "crossvalidate": "crossvalidation",
