@@ -1,0 +1,260 @@
+"""Dissimilarities around every centre compared with models in one pass: patterns in, scores out, no RDM kept.
+
+Centres with the same number of units are gathered into one batch, of which there are only so many as stay in the
+processor's cache: their patterns, whitening, Gram matrices and comparisons exist for that batch alone.
+
+Two shortcuts were tried and left out. Squared distances add up over units, so the numerator of a linear comparison is
+a map of units summed over neighbourhoods; but the norm of each RDM still takes its Gram matrix, which is most of the
+work (a twentieth was saved with 10 models). Comparing whole Gram matrices, not their upper halves, halves the time of
+one metric and two comparisons, and would need them written a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from . import dissimilarity
+from .similarity import is_undefined, prepare, similarities
+
+METRICS = {
+    "correlation": dissimilarity.correlation,
+    "cosine": dissimilarity.cosine,
+    "euclidean": dissimilarity.euclidean,
+    "sqeuclidean": dissimilarity.sqeuclidean,
+    "mahalanobis": dissimilarity.euclidean,
+}
+#: bytes worked on at once: the processor's cache, or enough to fill a GPU
+CACHE = {"cpu": 1 << 22, "cuda": 1 << 29}
+#: why a centre has no score
+SCORED, SINGULAR, UNDEFINED, CONSTANT = range(4)
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models prepared once for comparison with many RDMs.
+
+    Parameters
+    ----------
+    method
+        One of :data:`~cerebridge.encoding.engine.similarity.METHODS`.
+    groups
+        Models that know the same pairs: their numbers, a mask of the pairs (``None``: all), and what
+        :func:`~cerebridge.encoding.engine.similarity.prepare` makes of these.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.searchlight import Models
+    >>> from cerebridge.encoding.engine.similarity import prepare
+    >>> ready = prepare(torch.tensor([[1.0, 2.0]]), "cosine")
+    >>> models = Models("cosine", [(torch.tensor([0]), torch.tensor([True, False, True]), ready)])
+    >>> models.scores(torch.tensor([[2.0, 7.0, 4.0]]))[0].round(decimals=3).tolist()
+    [[1.0]]
+    """
+
+    method: str
+    groups: list[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]]
+
+    @property
+    def n(self) -> int:
+        """How many models there are."""
+        return sum(len(which) for which, _, _ in self.groups)
+
+    def scores(self, rdms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Similarity of ``(rdms, pairs)`` to every model, and for which RDMs it is undefined."""
+        out = rdms.new_full((len(rdms), self.n), torch.nan)
+        undefined = torch.zeros(len(rdms), dtype=torch.bool, device=rdms.device)
+        for which, known, ready in self.groups:
+            rows = prepare(rdms if known is None else rdms[:, known], self.method, known=known)
+            without = is_undefined(rows, self.method)
+            defined = (~without).nonzero()[:, 0]
+            rows = rows if len(defined) == len(rows) else rows[defined]
+            if len(defined):
+                out[defined[:, None], which] = similarities(ready, rows, self.method).T.to(out.dtype)
+            undefined |= without
+        return out, undefined
+
+
+@dataclass(frozen=True)
+class Searchlight:
+    """What is done around every centre.
+
+    Parameters
+    ----------
+    patterns
+        ``(units, conditions)``, or ``(units, conditions, runs)`` for crossnobis: 0 where a run lacks a condition.
+    models
+        What dissimilarities are compared with.
+    metric
+        One of :data:`METRICS`, or ``"crossnobis"``.
+    counts
+        ``(conditions, runs)``: presentations behind each mean, for crossnobis.
+    noise
+        Variances ``(units,)`` or covariance ``(units, units)``; default: no whitening, or by ``residuals``.
+    residuals
+        ``(units, samples)`` with mean 0: covariance is that of the units around each centre, shrunk.
+    freedom
+        Degrees of freedom of the residuals.
+    precision
+        Of comparisons and noise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.searchlight import Models, Searchlight
+    >>> from cerebridge.encoding.engine.similarity import prepare
+    >>> patterns = torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    >>> ready = prepare(torch.tensor([[1.0, 3.0, 2.0]], dtype=torch.float64), "pearson")
+    >>> models = Models("pearson", [(torch.tensor([0]), None, ready)])
+    >>> light = Searchlight(patterns, models, "euclidean")
+    >>> scores, why = light.scores(torch.tensor([0, 2]), torch.tensor([0, 1]))
+    >>> scores.round(decimals=6).tolist(), why.tolist()
+    ([[1.0]], [0])
+    """
+
+    patterns: torch.Tensor
+    models: Models
+    metric: str
+    counts: torch.Tensor | None = None
+    noise: torch.Tensor | None = None
+    residuals: torch.Tensor | None = None
+    freedom: int = 0
+    precision: torch.dtype = torch.float64
+    cache: int | None = field(default=None, compare=False)
+
+    def scores(self, indptr: torch.Tensor, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores ``(centres, models)`` and for each centre why it has none, if so.
+
+        Parameters
+        ----------
+        indptr, indices
+            The units around centre ``c`` are ``indices[indptr[c]:indptr[c + 1]]``.
+        """
+        like = {"dtype": self.precision, "device": self.patterns.device}
+        out = torch.full((len(indptr) - 1, self.models.n), torch.nan, **like)
+        why = torch.full((len(out),), SCORED, device=out.device)
+        for centres, units in self._batches(indptr, indices):
+            out[centres], why[centres] = self._batch_scores(units)
+        return out, why
+
+    def _batches(
+        self, indptr: torch.Tensor, indices: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Centres of one size, as many as the cache holds, and their units ``(centres, units)``."""
+        sizes = indptr.diff()
+        cache = self.cache or CACHE.get(self.patterns.device.type, 1 << 26)
+        n = self.patterns.shape[1]
+        for size in torch.unique(sizes).tolist():
+            samples = size if self.residuals is None else self.residuals.shape[1]
+            noise = 0 if self.noise is None and self.residuals is None else size * (samples + 2 * size)
+            numbers = 2 * size * self.patterns[0].numel() + 4 * n * n + noise
+            step = max(1, cache // (numbers * self.patterns.element_size()))
+            for centres in (sizes == size).nonzero()[:, 0].split(step):
+                where = indptr[centres, None] + torch.arange(size, device=indptr.device)
+                yield centres.to(self.patterns.device), indices[where].to(self.patterns.device)
+
+    def _batch_scores(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        patterns = self.patterns[units].movedim(1, -1)
+        why = torch.full((len(units),), SCORED, device=units.device)
+        covariance = self._covariance(units)
+        if covariance is not None:
+            patterns, singular = whiten_each(patterns, covariance)
+            why[singular] = SINGULAR
+        if self.counts is None:
+            rdms = METRICS[self.metric](patterns)
+        else:
+            rdms = dissimilarity.crossnobis(patterns, self.counts)
+        rdms = rdms.to(self.precision)
+        why[rdms.isnan().any(dim=-1) & (why == SCORED)] = UNDEFINED
+        out = rdms.new_full((len(rdms), self.models.n), torch.nan)
+        known = (why == SCORED).nonzero()[:, 0]
+        if len(known):
+            out[known], constant = self.models.scores(rdms if len(known) == len(rdms) else rdms[known])
+            out[known[constant]], why[known[constant]] = torch.nan, CONSTANT
+        return out, why
+
+    def _covariance(self, units: torch.Tensor) -> torch.Tensor | None:
+        """Noise of the units around each centre: covariances ``(centres, k, k)`` or variances ``(centres, k)``."""
+        if self.residuals is not None:
+            return shrunk_covariances(self.residuals[units].mT, self.freedom)
+        if self.noise is None or self.noise.ndim == 1:
+            return None if self.noise is None else self.noise[units]
+        return self.noise[units[:, :, None], units[:, None]]
+
+
+def shrunk_covariances(residuals: torch.Tensor, freedom: int) -> torch.Tensor:
+    """Covariances shrunk towards equal variances by the amount of Ledoit & Wolf (2004), for many sets of units at once.
+
+    Parameters
+    ----------
+    residuals
+        ``(..., samples, units)`` with mean 0.
+    freedom
+        Degrees of freedom of the samples, by which their squares are divided.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(..., units, units)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.searchlight import shrunk_covariances
+    >>> noise = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> shrunk_covariances(noise, 2).tolist()
+    [[2.5, 0.0], [0.0, 2.5]]
+    """
+    n, k = residuals.shape[-2:]
+    covariance = residuals.mT @ residuals / n
+    size = covariance.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    spread = covariance.square().sum(dim=(-2, -1))
+    distance = spread / k - size.square()
+    error = (residuals.square().sum(dim=-1).square().sum(dim=-1) / n - spread) / (k * n)
+    share = torch.minimum(error, distance) / distance.where(distance > 0, 1)
+    shrunk = covariance * (1 - share)[..., None, None]
+    shrunk.diagonal(dim1=-2, dim2=-1).add_((share * size)[..., None])
+    return shrunk * (n / freedom)
+
+
+def whiten_each(patterns: torch.Tensor, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Divide patterns by the noise of their own units.
+
+    Parameters
+    ----------
+    patterns
+        ``(centres, ..., units)``.
+    covariance
+        ``(centres, units, units)``, or variances ``(centres, units)``.
+
+    Returns
+    -------
+    patterns
+        Whitened; meaningless where the covariance is singular.
+    singular
+        ``(centres,)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.searchlight import whiten_each
+    >>> whiten_each(torch.tensor([[[2.0, 3.0]]]), torch.tensor([[4.0, 9.0]]))[0].tolist()
+    [[[1.0, 1.0]]]
+    """
+    full = covariance.ndim == 3
+    scale = (covariance.diagonal(dim1=-2, dim2=-1) if full else covariance).sqrt()
+    singular = ~(scale > 0).all(dim=-1)
+    middle = (slice(None), *[None] * (patterns.ndim - 2))
+    patterns = patterns / scale.to(patterns.dtype)[middle]
+    if not full:
+        return patterns, singular
+    # on the scale of correlations, units of measurement cannot make a matrix look singular
+    factor, failed = torch.linalg.cholesky_ex(covariance / scale[:, :, None] / scale[:, None])
+    smallest = (factor.shape[-1] * torch.finfo(factor.dtype).eps) ** 0.5
+    singular |= (failed > 0) | ~(factor.diagonal(dim1=-2, dim2=-1) > smallest).all(dim=-1)
+    columns = patterns.flatten(1, -2).mT
+    whitened: torch.Tensor = torch.linalg.solve_triangular(factor.to(columns.dtype), columns, upper=False)
+    return whitened.mT.reshape(patterns.shape), singular
