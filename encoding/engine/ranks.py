@@ -106,6 +106,31 @@ def kendall_tau_a(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return 1 - 4 * discordant / (n * (n - 1))
 
 
+def untied_share(ranks: torch.Tensor) -> torch.Tensor:
+    """Share of the pairs of values that are not tied; tau-b is tau-a over the root of both sides' shares.
+
+    Parameters
+    ----------
+    ranks
+        ``(m, 1 or 2, n)`` from :func:`strict_ranks`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.ranks import strict_ranks, untied_share
+    >>> untied_share(strict_ranks(torch.tensor([[1.0, 1.0, 2.0, 3.0]]))).round(decimals=3).tolist()
+    [0.833]
+    """
+    m, ways, n = ranks.shape
+    precise = torch.float32 if ranks.device.type == "mps" else torch.float64
+    if ways == 1:
+        return torch.ones(m, dtype=precise, device=ranks.device)
+    sums = ranks.sum(dim=1)
+    counts = torch.zeros(m, 2 * n - 1, dtype=torch.int64, device=ranks.device)
+    counts.scatter_add_(1, sums, torch.ones_like(sums))
+    return 1 - (counts * (counts - 1)).sum(dim=1).to(precise) / (n * (n - 1))
+
+
 def inversions(permutation: torch.Tensor) -> torch.Tensor:
     """Count the pairs of each row that are in falling order.
 

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
 from ...models.devices import resolve_device
-from ...neuro.assembly import quoted
 from ..containers import kind_of, to_kind, to_tensor
-from ..engine.similarity import METHODS, prepare, similarities
-from .pairs import check_rdms, match_pairs
+from ..engine.similarity import similarities
+from .pairs import check_enough, check_rdms
+from .partial import check_partial, take_out
+from .preparation import (
+    check_found,
+    check_method,
+    check_noise,
+    known_together,
+    matched,
+    ordered,
+    precision,
+    prepare_checked,
+    vectors,
+)
 
 
-def compare(a: Any, b: Any = None, method: str = "spearman", *, device: str | torch.device = "auto") -> Any:
+def compare(
+    a: Any,
+    b: Any = None,
+    method: str = "spearman",
+    *,
+    sigma: Any = None,
+    given: Any = None,
+    semi: Literal[False, "a", "b"] = False,
+    device: str | torch.device = "auto",
+) -> Any:
     """Similarity of every RDM of one set to every RDM of another.
 
     Parameters
@@ -23,11 +44,22 @@ def compare(a: Any, b: Any = None, method: str = "spearman", *, device: str | to
     a, b
         Labelled ``rdm × pair`` arrays, whose pairs are matched by stimulus whatever their order and orientation; or
         plain dissimilarities in one common order: a vector, or one vector a row. Without ``b``, all of ``a`` among
-        themselves.
+        themselves. Pairs that are missing (NaN) in one of two RDMs count for neither of them.
     method
-        ``"pearson"``, ``"spearman"`` (default), ``"cosine"``, ``"tau-a"`` (Kendall's, ties count as neither), or
-        ``"rho-a"`` (Spearman's expected under random breaking of ties; Schütt et al., 2023, eLife). The last two do
-        not favour models that predict ties.
+        ``"pearson"``, ``"spearman"`` (default), ``"cosine"``, ``"tau-b"`` (Kendall's), ``"tau-a"`` (ties count as
+        neither), or ``"rho-a"`` (Spearman's expected under random breaking of ties; Schütt et al., 2023, eLife). The
+        last two do not favour models that predict ties. ``"whitened-pearson"`` and ``"whitened-cosine"`` allow for
+        the covariance of dissimilarities that share a condition (Diedrichsen et al., 2020). ``"bures"`` compares the
+        second moments that squared distances belong to, ``"riemannian"`` is minus the distance of those of ``b``,
+        which must have full rank, from those of ``a`` at the best scale and noise level.
+    sigma
+        Noise covariance of the conditions' pattern estimates (or their variances), in the order of first appearance
+        in ``a``, for the whitened methods and ``"riemannian"``; default: independent and equal.
+    given
+        RDMs whose part is taken out of ``a`` and ``b`` first (partial correlation): covariates, of the kind of ``a``.
+        With ``"spearman"`` and ``"rho-a"`` the ranks are regressed.
+    semi
+        ``"a"`` or ``"b"``: take it out of that side only (semi-partial correlation).
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, …; plain torch vectors stay where they are. Computed in float64 wherever
         the device has it.
@@ -35,110 +67,115 @@ def compare(a: Any, b: Any = None, method: str = "spearman", *, device: str | to
     Returns
     -------
     xarray.DataArray, numpy.ndarray, torch.Tensor or float
-        ``rdm_a × rdm_b`` with the labels of both (``region_a``, ``region_b``, …) if labelled; else in the kind of
-        ``a``, without the axis of a side that is one vector; a number for two vectors.
+        ``rdm_a × rdm_b`` with the labels of both (``region_a``, ``region_b``, …) if labelled, where the attribute
+        ``missing_pairs`` counts pairs that some RDM lacks; else in the kind of ``a``, without the axis of a side that
+        is one vector; a number for two vectors.
 
     Raises
     ------
     ValueError
-        If the stimuli or lengths differ, a dissimilarity is missing, or an RDM is constant where that leaves the
-        similarity undefined.
+        If the stimuli or lengths differ, there are fewer than four conditions, an RDM is constant where that leaves
+        the similarity undefined, or the covariates are collinear.
 
     Examples
     --------
     >>> from cerebridge.encoding import rsa
     >>> rsa.compare([1, 2, 3], [1, 2, 4], method="tau-a")
     1.0
+    >>> round(rsa.compare([1, 2, 3, 5, 4, 6], [2, 1, 3, 4, 5, 6], given=[1, 1, 2, 2, 3, 3]), 3)
+    0.6
     """
     check_method(method)
+    check_partial(method, given, semi)
     b = a if b is None else b
-    if "xarray" in (kinds := {kind_of(a), kind_of(b)}):
+    sides = {"a": a, "b": b} | ({} if given is None else {"given": given})
+    if "xarray" in (kinds := {kind_of(side) for side in sides.values()}):
         if len(kinds) > 1:
             raise TypeError(
-                "one of the two sets of RDMs is labelled and the other is not, so their pairs cannot be matched; "
-                "label both or pass the values of both."
+                "one of the sets of RDMs is labelled and another is not, so their pairs cannot be matched; "
+                "label all or pass the values of all."
             )
-        return _compare_labelled(a, b, method, device)
+        return _compare_labelled(sides, method, sigma, semi, device)
     where = a.device if isinstance(a, torch.Tensor) else resolve_device(device)
-    x, y = (to_tensor(side, where, precision(where)) for side in (a, b))
-    if x.ndim not in (1, 2) or y.ndim not in (1, 2) or x.shape[-1] != y.shape[-1]:
-        raise ValueError(
-            f"a has the shape {tuple(x.shape)} and b {tuple(y.shape)}; give vectors (or one a row) of one length."
-        )
-    first, second = (
-        prepare_checked(torch.atleast_2d(side), method, name) for side, name in ((x, "a"), (y, "b"))
+    rows = {name: to_tensor(side, where, precision(where)) for name, side in sides.items()}
+    x = rows["a"]
+    for name, y in rows.items():
+        if x.ndim not in (1, 2) or y.ndim not in (1, 2) or x.shape[-1] != y.shape[-1]:
+            raise ValueError(
+                f"a has the shape {tuple(x.shape)} and {'b' if name == 'a' else name} {tuple(y.shape)}; "
+                "give vectors (or one a row) of one length."
+            )
+    flat = {name: torch.atleast_2d(side) for name, side in rows.items()}
+    found, lacking = _all_with_all(
+        flat, method, sigma, semi, {name: np.arange(len(side)) for name, side in flat.items()}
     )
-    found = similarities(first, second, method).reshape(x.shape[:-1] + y.shape[:-1])
+    if lacking:
+        warnings.warn(
+            f"{lacking} of {x.shape[-1]} dissimilarities are missing in some RDM; each similarity is over those that "
+            "both RDMs have.",
+            stacklevel=2,
+        )
+    found = found.reshape(x.shape[:-1] + rows["b"].shape[:-1])
     return found.item() if found.ndim == 0 else to_kind(found, kind_of(a))
 
 
-def check_method(method: str) -> None:
-    """Refuse an unknown way of comparing."""
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is unknown; use {', '.join(map(repr, METHODS))}.")
-
-
-def precision(device: torch.device) -> torch.dtype:
-    """Float64, but for Apple's GPUs, which have none."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def vectors(rdms: xr.DataArray, device: torch.device) -> torch.Tensor:
-    """Dissimilarities of labelled RDMs, one RDM a row, in the precision for comparing."""
-    return to_tensor(rdms, device, precision(device))
-
-
-def prepare_checked(rows: torch.Tensor, method: str, which: str, labels: Any = None) -> torch.Tensor:
-    """Prepare vectors for comparing, or name the first that cannot be compared."""
-    names = (
-        [f"{which}[{k}]" for k in range(len(rows))]
-        if labels is None
-        else [f"RDM {quoted(x)} of {which}" for x in labels]
-    )
-    missing = (~rows.isfinite()).sum(dim=-1)
-    if bool(missing.any()):
-        k = int(missing.nonzero()[0])
-        raise ValueError(
-            f"{names[k]} has {int(missing[k])} missing or infinite dissimilarities; drop those pairs first."
-        )
-    if rows.shape[-1] < 2:
-        raise ValueError(
-            f"{names[0]} has {rows.shape[-1]} dissimilarities; comparing needs at least two, so three stimuli."
-        )
-    ready = prepare(rows, method)
-    undefined = ready.isnan().flatten(1).any(dim=-1)
-    if bool(undefined.any()):
-        kind = "zero" if method == "cosine" else "constant"
-        raise ValueError(
-            f"{names[int(undefined.nonzero()[0])]} is {kind}, so its {method} similarity is undefined; leave it out, "
-            "or use method='rho-a'."
-        )
-    return ready
-
-
-def matched(a: xr.DataArray, b: xr.DataArray, names: tuple[str, str]) -> xr.DataArray:
-    """``b`` with its pairs in the order of ``a``."""
-    order = match_pairs(a, b, names)
-    return b if order is None else b.isel(pair=order)
-
-
 def _compare_labelled(
-    a: xr.DataArray, b: xr.DataArray, method: str, device: str | torch.device
+    sides: dict[str, xr.DataArray],
+    method: str,
+    sigma: Any,
+    semi: Literal[False, "a", "b"],
+    device: str | torch.device,
 ) -> xr.DataArray:
-    check_rdms(a, "a"), check_rdms(b, "b")
+    for name, side in sides.items():
+        check_enough(check_rdms(side, name), name)
     where = resolve_device(device)
-    first, second = (
-        prepare_checked(vectors(side, where), method, name, side.coords["neuroid_id"].values)
-        for side, name in ((a, "a"), (matched(a, b, ("a", "b")), "b"))
-    )
+    first = ordered(sides["a"], method, "a")
+    labels = {name: side.coords["neuroid_id"].values for name, side in sides.items()}
+    rows = {name: vectors(matched(first, side, ("a", name)), where) for name, side in sides.items()}
+    values, lacking = _all_with_all(rows, method, sigma, semi, labels)
     coords: dict[str, tuple[str, Any]] = {}
-    for side, suffix in ((a, "a"), (b, "b")):
+    for suffix in ("a", "b"):
         dim = f"rdm_{suffix}"
-        coords[dim] = (dim, side.coords["neuroid_id"].values)
+        coords[dim] = (dim, labels[suffix])
         coords |= {
             f"{name}_{suffix}": (dim, c.values)
-            for name, c in side.coords.items()
+            for name, c in sides[suffix].coords.items()
             if c.dims == ("rdm",) and name not in ("neuroid_id", "rdm")
         }
-    values = similarities(first, second, method).cpu().numpy()
-    return xr.DataArray(np.asarray(values), dims=("rdm_a", "rdm_b"), coords=coords, attrs={"method": method})
+    attrs = {"method": method} | ({"missing_pairs": lacking} if lacking else {})
+    return xr.DataArray(values.cpu().numpy(), dims=("rdm_a", "rdm_b"), coords=coords, attrs=attrs)
+
+
+def _all_with_all(
+    rows: dict[str, torch.Tensor],
+    method: str,
+    sigma: Any,
+    semi: Literal[False, "a", "b"],
+    labels: dict[str, Any],
+) -> tuple[torch.Tensor, int]:
+    """Similarities over the pairs that are known on both sides, and how many pairs are missing anywhere."""
+    a, b, given = rows["a"], rows["b"], rows.get("given")
+    noise = check_noise(sigma, method, a.shape[-1], a)
+    if given is not None and bool((unknown := given.isnan().any(dim=0)).any()):
+        a = a.masked_fill(unknown, torch.nan)
+    found = a.new_empty(len(a), len(b))
+    for in_a, in_b, known in known_together(a, b):
+        taken, names = (
+            {"a": a[in_a], "b": b[in_b]},
+            {"a": labels["a"][in_a.cpu().numpy()], "b": labels["b"][in_b.cpu().numpy()]},
+        )
+        if given is not None:
+            taken, names = taken | {"given": given}, names | {"given": labels["given"]}
+        ready = {
+            name: prepare_checked(
+                side if known is None else side[:, known], method, name, names[name], noise, known
+            )
+            for name, side in taken.items()
+        }
+        if given is not None:
+            covariates = ready.pop("given")
+            ready |= take_out({side: ready[side] for side in semi or "ab"}, covariates, names)
+        part = similarities(ready["a"], ready["b"], method).to(found)
+        check_found(part, method, "b", names["b"])
+        found[in_a[:, None], in_b] = part
+    return found, int(torch.cat([a, b]).isnan().any(dim=0).sum())

@@ -13,8 +13,17 @@ from cerebridge import neuro
 from cerebridge.encoding import rsa
 from cerebridge.encoding.rsa.pairs import pair_table
 
-METHODS = {"pearson": "corr", "spearman": "spearman", "cosine": "cosine", "tau-a": "tau-a", "rho-a": "rho-a"}
-RANKS = ["spearman", "tau-a", "rho-a"]
+METHODS = {
+    "pearson": "corr",
+    "spearman": "spearman",
+    "cosine": "cosine",
+    "tau-a": "tau-a",
+    "tau-b": "tau-b",
+    "rho-a": "rho-a",
+    "whitened-pearson": "corr_cov",
+    "whitened-cosine": "cosine_cov",
+}
+RANKS = ["spearman", "tau-a", "tau-b", "rho-a"]
 
 
 def labelled(vectors, stimuli=None, **rdm):
@@ -151,15 +160,13 @@ BAD = {
         lambda a, b: (changed(a, 1, 0.5), b),
         "RDM 'm1' of a is constant, so its spearman similarity",
     ),
-    "missing": (lambda a, b: (b, changed(a, (2, 3), np.nan)), "RDM 'm2' of b has 1 missing or infinite"),
+    "infinite": (lambda a, b: (b, changed(a, (2, 3), np.inf)), "RDM 'm2' of b has 1 missing or infinite"),
     "single": (lambda a, b: (a[0], b), r"select it with isel\(rdm=\[0\]\)"),
-    "one pair": (
-        lambda a, b: (labelled([[1.0]], stimuli="xy"),) * 2,
-        "has 1 dissimilarities; comparing needs",
-    ),
+    "three stimuli": (lambda a, b: (labelled([[1.0, 2.0, 3.0]], stimuli="xyz"),) * 2, "a has 3 stimuli"),
+    "one pair": (lambda a, b: ([1.0], [2.0]), "RDM 0 of a has 1 dissimilarities; comparing needs"),
     "length": (lambda a, b: (a.values, b.values[:, 1:]), r"a has the shape \(3, 10\) and b \(2, 9\)"),
     "axes": (lambda a, b: (a.values[None], b.values), "give vectors"),
-    "plain constant": (lambda a, b: ([1, 1, 1], [1, 2, 3]), r"a\[0\] is constant"),
+    "plain constant": (lambda a, b: ([1, 1, 1], [1, 2, 3]), "RDM 0 of a is constant"),
 }
 
 
@@ -179,7 +186,7 @@ def test_a_zero_rdm_has_no_cosine(a):
 def test_unknown_methods_and_mixed_kinds_are_refused(a):
     with pytest.raises(ValueError, match="method='kendall' is unknown; use 'pearson', 'spearman'"):
         rsa.compare(a, method="kendall")
-    with pytest.raises(TypeError, match="one of the two sets of RDMs is labelled"):
+    with pytest.raises(TypeError, match="one of the sets of RDMs is labelled"):
         rsa.compare(a, a.values)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device='cuda' was asked for"):
