@@ -188,7 +188,9 @@ def _paths(
     lengths = torch.cat(parts)
     step = 1.0 if kind.startswith("absolute") else 1 / ((n_pairs - 1) * (thresholds[1] - thresholds[0]))
     if rerank:
-        ranks = scaled_ranks(lengths.masked_fill(lengths.isinf(), torch.nan))
+        # sums along equally long paths differ in their last digits, which must not order them
+        rounded = lengths.round(decimals=10 if lengths.dtype == torch.float64 else 4)
+        ranks = scaled_ranks(rounded.masked_fill(lengths.isinf(), torch.nan))
         lengths = torch.where(lengths.isinf(), lengths, ranks.nan_to_num(0.0))
         step = 1 / (n_pairs - 1)
     return join_parts(lengths, step).masked_fill(scaled.isnan(), torch.nan)
