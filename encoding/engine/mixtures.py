@@ -220,7 +220,8 @@ def scaled(rows: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tenso
     [[0.0, 0.0, 1.0]]
     """
     if method in RANKED:
-        rows = midranks(rows)
+        # as they are, so that equal means of ranks stay equal
+        return midranks(rows)
     if method not in ("cosine", "whitened-cosine"):
         rows = _centred(rows)
     squares = products(rows[..., None, :], rows[..., None, :], method, places)[..., 0]

@@ -72,10 +72,8 @@ class MixtureModel(BaseEstimator):
         ('rdm',)
         """
         check_fitting(method)
-        bases_of = self._checked_rdms()
+        bases_of = self.checked_rdms()
         stimuli, values = in_order(check_rdms(rdms, "rdms"), "rdms")
-        if not len(values):
-            raise ValueError("rdms has no RDM to fit the model to; give at least one.")
         bases = values_of(bases_of, stimuli, "the model")
         known = np.isfinite(bases).all(axis=0) & np.isfinite(values).all(axis=0)
         if known.sum() < 2:
@@ -121,7 +119,7 @@ class MixtureModel(BaseEstimator):
         """
         if not hasattr(self, "weights_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit with RDMs first.")
-        rdms = self._checked_rdms()
+        rdms = self.checked_rdms()
         ids = stimulus_order(rdms, "the model")[0] if stimuli is None else np.asarray(stimuli)
         predicted = self.weights_.values[None] @ values_of(rdms, ids, "the model")
         return assemble(
@@ -133,11 +131,11 @@ class MixtureModel(BaseEstimator):
             provenance=f"{type(self).__name__} of: {rdms.attrs.get('provenance', '')}",
         )
 
-    def _checked_rdms(self) -> xr.DataArray:
-        which = f"the model's array of RDMs ({type(self).__name__})"
+    def checked_rdms(self, which: str = "the model") -> xr.DataArray:
+        """The RDMs that are mixed, if they are such and enough."""
         n = check_rdms(self.rdms, which).sizes["rdm"]
         if n < self.fewest:
-            raise ValueError(f"{which} has {n} RDMs; give at least {self.fewest}.")
+            raise ValueError(f"{which} is a {type(self).__name__} of {n} RDMs; give at least {self.fewest}.")
         return self.rdms
 
     def _keep(self, weights: NDArray[Any]) -> None:
@@ -273,9 +271,13 @@ def check_fitting(method: str) -> None:
 
 def check_varying(rows: torch.Tensor, method: str, labels: NDArray[Any], which: str) -> None:
     """Name the first row whose similarity to anything is undefined."""
-    size = rows.abs().amax(dim=1)
-    if method not in ("cosine", "whitened-cosine"):
-        size = torch.where(rows.amax(dim=1) - rows.amin(dim=1) > 1e-12 * size, size, 0)
+    missing = rows.isnan()
+    size = rows.abs().masked_fill(missing, 0).amax(dim=1)
+    if "cosine" not in method:
+        spread = rows.masked_fill(missing, -torch.inf).amax(dim=1) - rows.masked_fill(
+            missing, torch.inf
+        ).amin(dim=1)
+        size = torch.where(spread > 1e-12 * size, size, 0)
     if bool((size == 0).any()):
         kind = "zero" if "cosine" in method else "constant"
         label = labels[int((size == 0).nonzero()[0])]

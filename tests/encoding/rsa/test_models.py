@@ -106,7 +106,7 @@ def test_ranks_are_fitted_through_their_mean(method):
         np.testing.assert_allclose(found.weights_, expected.weights_, atol=1e-12)
     selected = rsa.SelectionModel(bases).fit(people, method)
     scores = rsa.compare(bases, people, method).mean("rdm_b")
-    assert selected.selected_ == f"b{int(scores.argmax())}"
+    assert selected.selected_ == f"b{int(scores.values.argmax())}"
 
 
 @pytest.mark.parametrize("method", [*METHODS, *RANKS])
@@ -175,9 +175,9 @@ def test_bad_input_is_one_sentence():
     empty = people.isel(rdm=[])
     gone = people.copy(data=np.full_like(people.values, np.nan))
     for call, message in [
-        (lambda: rsa.WeightedModel(bases.isel(rdm=[])).fit(people), "has 0 RDMs; give at least 1"),
-        (lambda: rsa.InterpolationModel(bases[:1]).fit(people), "has 1 RDMs; give at least 2"),
-        (lambda: rsa.WeightedModel(bases).fit(empty), "rdms has no RDM to fit"),
+        (lambda: rsa.WeightedModel(bases.isel(rdm=[])).fit(people), "the dimension 'rdm' is empty"),
+        (lambda: rsa.InterpolationModel(bases[:1]).fit(people), "of 1 RDMs; give at least 2"),
+        (lambda: rsa.WeightedModel(bases).fit(empty), "the dimension 'rdm' is empty"),
         (lambda: rsa.WeightedModel(bases).fit(other), "no dissimilarities of 12 of the stimuli"),
         (lambda: rsa.WeightedModel(flat).fit(people, "pearson"), "RDM 'b0' of the model is constant"),
         (lambda: rsa.WeightedModel(bases).fit(people, "bures"), "cannot be fitted by method='bures'"),
