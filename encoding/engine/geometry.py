@@ -1,0 +1,125 @@
+"""Shape of clouds of activity: alignment of kernels, parallel directions, dimensions."""
+
+from __future__ import annotations
+
+import torch
+
+
+def centred_alignment(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Alignment of the centred linear kernels of two sets of features on the same rows.
+
+    Parameters
+    ----------
+    a, b
+        ``(..., n, features)``, each with its own number of features.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(...)`` from 0 to 1; NaN where nothing varies. Through products of features or of rows, whichever are fewer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.geometry import centred_alignment
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    >>> round(float(centred_alignment(x, 3 * x)), 6)
+    1.0
+    """
+    a, b = (x - x.mean(dim=-2, keepdim=True) for x in (a, b))
+    if max(a.shape[-1], b.shape[-1]) <= a.shape[-2]:
+        inner = (a.mT @ b).square().sum(dim=(-2, -1))
+        norms = [torch.linalg.matrix_norm(x.mT @ x) for x in (a, b)]
+    else:
+        kernels = [x @ x.mT for x in (a, b)]
+        inner = (kernels[0] * kernels[1]).sum(dim=(-2, -1))
+        norms = [torch.linalg.matrix_norm(kernel) for kernel in kernels]
+    return inner / norms[0] / norms[1]
+
+
+def mean_cosine(directions: torch.Tensor) -> torch.Tensor:
+    """Mean cosine of all pairs of directions.
+
+    Parameters
+    ----------
+    directions
+        ``(..., k, n)``, at least two, none of length 0.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(...)``, from the length of the sum of unit vectors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.geometry import mean_cosine
+    >>> mean_cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, -1.0]])).item()
+    -0.3333333432674408
+    """
+    unit = torch.nn.functional.normalize(directions, dim=-1)
+    k = directions.shape[-2]
+    return (unit.sum(dim=-2).square().sum(dim=-1) - k) / (k * (k - 1))
+
+
+def spectrum(activity: torch.Tensor) -> torch.Tensor:
+    """Variances along the principal axes, largest first.
+
+    Parameters
+    ----------
+    activity
+        ``(..., n, units)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(..., min(n, units))``, from a covariance that divides by n - 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.geometry import spectrum
+    >>> spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])).tolist()
+    [1.0, 0.0]
+    """
+    centred = activity - activity.mean(dim=-2, keepdim=True)
+    return torch.linalg.svdvals(centred).square() / (activity.shape[-2] - 1)
+
+
+def participation_ratio(variances: torch.Tensor) -> torch.Tensor:
+    """How many equal variances would spread as these do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.geometry import participation_ratio
+    >>> participation_ratio(torch.tensor([2.0, 2.0, 0.0])).item()
+    2.0
+    """
+    return variances.sum(dim=-1).square() / variances.square().sum(dim=-1)
+
+
+def two_nearest_ratio(activity: torch.Tensor) -> torch.Tensor:
+    """Distance to the second nearest row over that to the nearest, of every row.
+
+    Parameters
+    ----------
+    activity
+        ``(n, units)``, at least three rows.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(n,)``; NaN where the nearest row is the same point.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.geometry import two_nearest_ratio
+    >>> two_nearest_ratio(torch.tensor([[0.0], [1.0], [3.0]])).tolist()
+    [3.0, 2.0, 1.5]
+    """
+    distances = torch.cdist(activity, activity, compute_mode="donot_use_mm_for_euclid_dist")
+    distances.fill_diagonal_(torch.inf)
+    near = distances.topk(2, dim=-1, largest=False).values
+    return near[:, 1] / near[:, 0].masked_fill(near[:, 0] == 0, torch.nan)
