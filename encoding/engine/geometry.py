@@ -62,6 +62,30 @@ def mean_cosine(directions: torch.Tensor) -> torch.Tensor:
     return (unit.sum(dim=-2).square().sum(dim=-1) - k) / (k * (k - 1))
 
 
+def pair_cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Cosines between all differences of a row of ``b`` and a row of ``a``.
+
+    Parameters
+    ----------
+    a, b
+        ``(n, units)`` and ``(m, units)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(n m, n m)``; the difference of rows ``i`` and ``j`` is number ``i m + j``. 0 for differences of length 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.geometry import pair_cosines
+    >>> pair_cosines(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    unit = torch.nn.functional.normalize((b[None] - a[:, None]).flatten(0, 1), dim=-1)
+    return unit @ unit.mT
+
+
 def spectrum(activity: torch.Tensor) -> torch.Tensor:
     """Variances along the principal axes, largest first.
 
@@ -79,8 +103,8 @@ def spectrum(activity: torch.Tensor) -> torch.Tensor:
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.geometry import spectrum
-    >>> spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])).tolist()
-    [1.0, 0.0]
+    >>> spectrum(torch.tensor([[2.0, 0.0], [-2.0, 0.0]])).round(decimals=4).tolist()
+    [8.0, 0.0]
     """
     centred = activity - activity.mean(dim=-2, keepdim=True)
     return torch.linalg.svdvals(centred).square() / (activity.shape[-2] - 1)
