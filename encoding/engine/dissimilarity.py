@@ -1,15 +1,19 @@
 """Dissimilarities between the patterns of conditions: ``(..., conditions, units)`` in, ``(..., pairs)`` out.
 
-Every measure is one Gram matrix and a little arithmetic, for all leading axes at once. Pairs are in the order of
-``numpy.triu_indices(conditions, 1)``.
+Every measure is one Gram matrix and a little arithmetic, for all leading axes at once, in blocks of rows so that no
+square matrix is held. Pairs are in the order of ``numpy.triu_indices(conditions, 1)``. All of it is torch: beside
+torch's threads those of numpy wait for a processor, which on few cores costs more than the arithmetic.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+
 import torch
 
 from .similarity import unit_length
+
+Block = Callable[[int, int], torch.Tensor]
 
 
 def correlation(patterns: torch.Tensor) -> torch.Tensor:
@@ -48,12 +52,15 @@ def sqeuclidean(patterns: torch.Tensor) -> torch.Tensor:
     >>> sqeuclidean(torch.tensor([[0.0, 0.0], [3.0, 4.0]])).tolist()
     [25.0]
     """
-    # the mean pattern cancels in every difference, but not in the rounding of the Gram matrix
+    # the mean pattern cancels in every difference, but not in the rounding of the inner products
     centred = patterns - patterns.mean(dim=-2, keepdim=True)
-    gram = _gram(centred)
-    rows, columns = _pairs(gram)
-    own = gram.diagonal(dim1=-2, dim2=-1)
-    return (own[..., rows] + own[..., columns] - 2 * gram[..., rows, columns]).clamp_(min=0)
+    own = (centred * centred).sum(dim=-1)
+
+    def block(start: int, stop: int) -> torch.Tensor:
+        inner = centred[..., start:stop, :] @ centred[..., start:, :].mT
+        return inner.mul_(-2).add_(own[..., start:stop, None]).add_(own[..., None, start:])
+
+    return of_pairs(centred.shape[-2], block).clamp_(min=0)
 
 
 def euclidean(patterns: torch.Tensor) -> torch.Tensor:
@@ -74,7 +81,7 @@ def crossnobis(means: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 
     For conditions i and j the mean over runs k that hold both of
     :math:`(\bar x_{i,-k} - \bar x_{j,-k})^\top (x_{ik} - x_{jk}) / F`, where :math:`\bar x_{i,-k}` averages the
-    presentations of i in all other runs. All runs and pairs collapse into one Gram matrix over runs × units.
+    presentations of i in all other runs. All runs and pairs collapse into one matrix product over runs × units.
     Of patterns whitened by the noise it is the crossnobis estimator (Walther et al., 2016, NeuroImage).
 
     Parameters
@@ -98,18 +105,7 @@ def crossnobis(means: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     >>> crossnobis(patterns[:, None].expand(2, 3, 2), torch.ones(2, 3)).round(decimals=9).tolist()
     [12.5]
     """
-    counts = counts.to(means.dtype)
-    there = (counts > 0).to(means.dtype)
-    grand = (means * counts[..., None]).sum(dim=(-3, -2), keepdim=True) / counts.sum()
-    test = (means - grand) * there[..., None]
-    summed = test * counts[..., None]
-    others = (counts.sum(dim=-1, keepdim=True) - counts).clamp(min=1)[..., None]
-    train = (summed.sum(dim=-2, keepdim=True) - summed) / others * there[..., None]
-    own = (train * test).sum(dim=-1) @ there.mT
-    cross = train.flatten(-2) @ test.flatten(-2).mT
-    square = own + own.mT - cross - cross.mT
-    rows, columns = _pairs(square)
-    return square[..., rows, columns] / (there @ there.mT)[rows, columns] / means.shape[-1]
+    return products_of_differences(*folds(means, counts), counts) / means.shape[-1]
 
 
 def whiten(patterns: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
@@ -120,12 +116,13 @@ def whiten(patterns: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     patterns
         ``(..., units)``.
     covariance
-        ``(units, units)``, or ``(units,)`` variances; factorised in its own precision.
+        ``(units, units)``; ``(units,)`` variances; or ``(*lead, units, units)`` where ``lead`` are the first axes of
+        the patterns. Factorised in its own precision.
 
     Raises
     ------
     ValueError
-        If the covariance is singular.
+        If a covariance is singular.
 
     Examples
     --------
@@ -134,34 +131,108 @@ def whiten(patterns: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     >>> whiten(torch.tensor([[2.0, 3.0]]), torch.tensor([4.0, 9.0])).tolist()
     [[1.0, 1.0]]
     """
-    scale = (covariance if covariance.ndim == 1 else covariance.diagonal()).sqrt()
-    patterns = patterns / scale.to(patterns.dtype)
     if covariance.ndim == 1:
-        return patterns
-    # on the scale of correlations, units of measurement cannot make the matrix look singular
-    factor, failed = torch.linalg.cholesky_ex(covariance / scale / scale[:, None])
-    smallest = (len(factor) * torch.finfo(factor.dtype).eps) ** 0.5
-    if bool(failed) or not bool((factor.diagonal() > smallest).all()):
+        return patterns / covariance.sqrt().to(patterns.dtype)
+    lead, units = covariance.shape[:-2], covariance.shape[-1]
+    scale, correlation = _correlations(covariance)
+    factor, failed = torch.linalg.cholesky_ex(correlation)
+    smallest = (units * torch.finfo(factor.dtype).eps) ** 0.5
+    if bool((failed != 0).any()) or not bool((factor.diagonal(dim1=-2, dim2=-1) > smallest).all()):
         raise ValueError("the noise covariance is singular")
-    columns = patterns.reshape(-1, len(scale)).T
-    whitened: torch.Tensor = torch.linalg.solve_triangular(factor.to(columns.dtype), columns, upper=False)
-    return whitened.T.reshape(patterns.shape)
+    # the scale goes into the factor, not over all patterns
+    factor = (factor * scale[..., None]).to(patterns.dtype)
+    columns = patterns.reshape(*lead, -1, units).mT
+    return torch.linalg.solve_triangular(factor, columns, upper=False).mT.reshape(patterns.shape)
 
 
-def _gram(rows: torch.Tensor) -> torch.Tensor:
-    """Inner products of rows; of these numpy computes one half only, torch on the CPU both."""
-    if rows.device.type == "cpu":
-        values = rows.numpy()
-        return torch.from_numpy(np.matmul(values, values.swapaxes(-1, -2)))
-    return rows @ rows.mT
+def of_pairs(n: int, block: Block) -> torch.Tensor:
+    """Values of all pairs out of a square matrix that is made block by block.
+
+    Parameters
+    ----------
+    n
+        Number of conditions.
+    block
+        ``block(start, stop)`` gives rows ``start`` to ``stop`` and columns from ``start``: ``(..., rows, columns)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(..., n (n - 1) / 2)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.dissimilarity import of_pairs
+    >>> of_pairs(3, lambda start, stop: torch.arange(9).view(3, 3)[start:stop, start:]).tolist()
+    [1, 2, 5]
+    """
+    rows = max(64, n // 8)
+    out, done = None, 0
+    for start in range(0, n, rows):
+        part = block(start, min(start + rows, n))
+        i, j = torch.triu_indices(part.shape[-2], part.shape[-1], 1, device=part.device)
+        if out is None:
+            out = part.new_empty((*part.shape[:-2], n * (n - 1) // 2))
+        out[..., done : done + len(i)] = part[..., i, j]
+        done += len(i)
+    assert out is not None
+    return out
+
+
+def upper(square: torch.Tensor) -> torch.Tensor:
+    """Values of all pairs out of square matrices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.dissimilarity import upper
+    >>> upper(torch.arange(9).view(3, 3)).tolist()
+    [1, 2, 5]
+    """
+    return of_pairs(square.shape[-1], lambda start, stop: square[..., start:stop, start:])
+
+
+def folds(means: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of the other runs, and this run, less what all share; both 0 where this run does not hold the condition."""
+    weights = counts.to(means.dtype)
+    # what all patterns share cancels in every difference, but not in the rounding of the products
+    shared = ((weights / weights.sum()).flatten() @ means.flatten(-3, -2))[..., None, None, :]
+    test = means - shared
+    if bool((counts == 0).any()):
+        test *= (counts > 0)[..., None]
+    return others(test, counts), test
+
+
+def others(means: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Mean of the presentations of all other runs, ``(..., conditions, runs, units)``; 0 where this run has none."""
+    weights = counts.to(means.dtype)
+    total = weights[:, None] @ means
+    rest = weights.sum(dim=-1, keepdim=True) - weights
+    share = (counts > 0) / rest.clamp(min=1)
+    return torch.addcmul(total, means, weights[..., None], value=-1).mul_(share[..., None])
+
+
+def products_of_differences(train: torch.Tensor, test: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Inner products of the differences of two conditions in ``train`` and ``test``, ``(..., pairs)``.
+
+    Mean over the runs that hold both conditions; ``train`` and ``test`` are ``(..., conditions, runs, units)``.
+    """
+    there = (counts > 0).to(train.dtype)
+    own = (train * test).sum(dim=-1) @ there.mT
+    cross = train.flatten(-2) @ test.flatten(-2).mT
+    square = own - cross
+    return upper(square.add_(square.mT.clone()) / (there @ there.mT))
 
 
 def _one_minus_inner(directions: torch.Tensor) -> torch.Tensor:
-    gram = _gram(directions)
-    rows, columns = _pairs(gram)
-    return 1 - gram[..., rows, columns]
+    def block(start: int, stop: int) -> torch.Tensor:
+        return directions[..., start:stop, :] @ directions[..., start:, :].mT
+
+    return of_pairs(directions.shape[-2], block).neg_().add_(1)
 
 
-def _pairs(square: torch.Tensor) -> torch.Tensor:
-    n = square.shape[-1]
-    return torch.triu_indices(n, n, 1, device=square.device)
+def _correlations(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Standard deviations and correlations: on their scale, units of measurement cannot make a matrix look singular."""
+    scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    return scale, covariance / scale[..., None] / scale[..., None, :]

@@ -6,7 +6,8 @@ import importlib
 from typing import Any
 
 # registers the accessor ``rdms.rsa``
-from .rdms import average, rdm, square
+from .forms import average, square
+from .rdms import rdm
 
 #: where each public name lives; imported on first use
 _HOMES = {

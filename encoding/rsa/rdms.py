@@ -1,32 +1,22 @@
-"""Representational dissimilarity matrices of labelled arrays, their square form and their averages."""
+"""Representational dissimilarity matrices of labelled arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from ...models.devices import resolve_device
-from ...neuro.assembly import assemble, quoted, validate
-from ..engine import dissimilarity as engine
-from .comparison import precision
-from .pairs import check_rdms, pair_table, stimulus_order
-from .patterns import mean_patterns, noise_covariance, run_patterns, select_units, unit_groups
-
-METRICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "correlation": engine.correlation,
-    "cosine": engine.cosine,
-    "euclidean": engine.euclidean,
-    "sqeuclidean": engine.sqeuclidean,
-    "mahalanobis": engine.euclidean,
-}
-#: elements of patterns or Gram matrices held at once; more time bins than that are worked through in parts
-CHUNK = 1 << 25
+from ...neuro.assembly import assemble, quoted
+from ...neuro.progress import track
+from .metrics import CHUNK, Calculation, check_request, units_of
+from .pairs import pair_table
+from .patterns import Design, Groups, Indices, find_groups, is_along, read_values
 
 
 def rdm(
@@ -36,6 +26,7 @@ def rdm(
     noise: Any = None,
     cv: str = "run",
     by: str | Sequence[str] | None = None,
+    prior: tuple[float, float] = (1.0, 0.1),
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
     """Dissimilarities between the patterns that stimuli evoke.
@@ -44,22 +35,38 @@ def rdm(
     ----------
     array
         ``presentation × neuroid``, or ``presentation × neuroid × time_bin`` for one RDM a time bin. Presentations of
-        one ``stimulus_id`` are averaged first, except for crossnobis.
+        one ``stimulus_id`` are averaged first, in each run where the metric is cross-validated. A stimulus whose
+        values are all missing in the units of one RDM is missing there, and a warning says so.
     metric
-        ``"correlation"`` (1 - Pearson's r over units, default), ``"cosine"``, ``"euclidean"``, ``"sqeuclidean"``,
-        ``"mahalanobis"`` (Euclidean after whitening by ``noise``), or ``"crossnobis"``: cross-validated squared
-        distance a unit over the runs of ``cv``, of whitened patterns where ``noise`` is given. It is unbiased: 0 on
-        average where two stimuli do not differ, and negative half of those times (Walther et al., 2016, NeuroImage).
-        Presentations of a stimulus may be unbalanced over runs, or missing in some.
+        ``"correlation"`` (1 - Pearson's r over units, default), ``"cosine"``, ``"euclidean"``, ``"sqeuclidean"``;
+        ``"mahalanobis"`` (Euclidean after whitening by ``noise``).
+
+        Cross-validated over the runs of ``cv``, so 0 on average where two stimuli do not differ, and negative half
+        of those times; presentations may be unbalanced over runs, or missing in some: ``"crossnobis"`` (squared
+        distance a unit, of whitened patterns where ``noise`` is given; Walther et al., 2016, NeuroImage), ``"ldc"``
+        (linear discriminant contrast: the same summed over units), ``"ldt"`` (each run's contrast over its standard
+        error, averaged over runs; ``noise`` is that of single presentations), and ``"decoding"`` (accuracy of linear
+        discriminants between two stimuli in the run left out, 0.5 by chance; their noise is ``noise``, by default
+        that of the repeats in the other runs, shrunk).
+
+        Of counts and rates: ``"poisson"`` (symmetrised Kullback–Leibler divergence a unit; Schütt et al., 2023,
+        eLife), ``"poisson-cv"`` (the same cross-validated), ``"jensen-shannon"`` (distance of patterns scaled to sum
+        1, from 0 to 1).
     noise
-        What patterns are whitened by first, for any metric: noise **covariance** of the units (units × units; the
-        inverse of a precision), their variances (one a unit), or ``"residual"``: covariance of the deviations of
-        presentations from the mean of their stimulus, shrunk (Ledoit & Wolf, 2004). Default: no whitening.
+        What patterns are whitened by first: noise **covariance** of the units (units × units; the inverse of a
+        precision), their variances (one a unit), or ``"residual"``: covariance of the deviations of presentations
+        from the mean of their stimulus, shrunk (Ledoit & Wolf, 2004). A mapping gives each RDM its own (keys: the
+        values of ``by``), or each run (keys: those of ``cv``; or runs × units × units), whose patterns are then
+        whitened by the symmetric root of its own before runs meet. See :func:`noise_covariance`. Default: no
+        whitening.
     cv
-        Coordinate along ``presentation`` that tells independent recordings apart, for crossnobis.
+        Coordinate along ``presentation`` that tells independent recordings apart.
     by
-        Coordinate or coordinates along ``neuroid`` (``"layer"``, ``"region"``, ``["subject", "region"]``): one RDM
-        for each of their values. Default: one RDM of all units.
+        Coordinate or coordinates along ``neuroid`` (``"layer"``, ``"region"``, ``["subject", "region"]``), or along
+        ``presentation`` (``"subject"`` of people who share channels): one RDM for each of their values. Default: one
+        RDM of all.
+    prior
+        Rate and weight of what is mixed into Poisson rates, so that none is zero.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, … Computed in the precision of the array (integers: float64).
 
@@ -67,13 +74,19 @@ def rdm(
     -------
     xarray.DataArray
         ``rdm × pair``, pairs in the order of ``numpy.triu_indices(n_stimuli, 1)``. Labels along ``rdm``:
-        ``neuroid_id`` (what ``by`` says), those labels of the units that are constant in each group, and the times.
+        ``neuroid_id`` (what ``by`` says), the labels of ``by``, those of the units that are constant in each group,
+        and the times.
 
     Raises
     ------
     ValueError
-        If values are missing, a pattern is constant under correlation, a stimulus occurs in one run only under
-        crossnobis, or the noise is singular.
+        If values are missing, a pattern is constant under correlation, a stimulus occurs in one run only under a
+        cross-validated metric, rates are negative, or the noise is singular.
+
+    Warns
+    -----
+    UserWarning
+        If a stimulus is missing altogether in some RDMs.
 
     Examples
     --------
@@ -83,194 +96,93 @@ def rdm(
     >>> rsa.rdm(brain, metric="euclidean").shape
     (1, 45)
     """
-    _check_request(array, metric, noise)
+    check_request(array, metric, noise, cv, prior)
     where = resolve_device(device)
-    groups, table = unit_groups(array, by)
-    vectors, stimuli = [], np.array([])
-    for units, label in zip(groups, table["neuroid_id"], strict=True):
-        part = select_units(array, units).load()
-        covariance = noise_covariance(noise, part, units, array.sizes["neuroid"], str(label))
-        if metric == "crossnobis":
-            patterns, counts, stimuli = run_patterns(part, cv, str(label), where)
-        else:
-            (patterns, stimuli), counts = mean_patterns(part, str(label), where), None
-        if len(stimuli) < 2:
-            raise ValueError(
-                f"{quoted(label)} has one stimulus, {quoted(stimuli[0])}; a dissimilarity needs two."
-            )
-        found = _dissimilarities(patterns, metric, covariance, counts)
-        _check_defined(found, patterns, stimuli, metric, str(label))
-        vectors.append(found.cpu().numpy())
+    groups = find_groups(array, by)
+    design = Design.of(array, cv if is_along(array, cv, "presentation") else None)
+    calculation = Calculation(array, groups, metric, noise, cv, prior)
+    n, n_times = len(design.stimuli), array.sizes.get("time_bin", 1)
+    found: NDArray[Any] | None = None
+    chunks = list(_chunks(groups, calculation, design, n_times, where))
+    for chosen in track(chunks, "dissimilarities"):
+        part = _of_groups(calculation, design, chosen, where)
+        if found is None:
+            found = np.empty((len(groups.units), n_times, n * (n - 1) // 2), dtype=part.dtype)
+        found[chosen] = part
+    assert found is not None
+    _warn_of_missing(found, groups, metric)
     return assemble(
-        np.concatenate(vectors),
-        rdm=_with_times(table, array),
-        pair=pair_table(stimuli),
+        found.reshape(-1, found.shape[-1]),
+        rdm=_with_times(groups.table, array),
+        pair=pair_table(design.stimuli),
         modality=array.attrs["modality"],
-        units=_units(array.attrs["units"], metric, noise is not None),
+        units=units_of(array.attrs["units"], metric, noise is not None),
         provenance=f"rsa.rdm(metric={metric!r}) of: {array.attrs.get('provenance', '')}",
     ).assign_attrs(metric=metric)
 
 
-def square(rdms: xr.DataArray) -> xr.DataArray:
-    """Symmetric matrices, to look at and to select from by stimulus; also ``rdms.rsa.square``.
-
-    Parameters
-    ----------
-    rdms
-        ``rdm × pair``, every pair once, in any order.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``rdm × stimulus_a × stimulus_b``, stimuli in order of first appearance, zeros on the diagonal.
-
-    Raises
-    ------
-    ValueError
-        If a pair is missing or occurs twice.
-
-    Examples
-    --------
-    >>> from cerebridge import neuro
-    >>> from cerebridge.encoding import rsa
-    >>> rdms = rsa.rdm(neuro.simulate(n_stimuli=10, n_units=20, random_state=0))
-    >>> rsa.square(rdms).shape
-    (1, 10, 10)
-    """
-    stimuli, index = stimulus_order(check_rdms(rdms, "the array"), "the array")
-    values = rdms.values[:, index]
-    diagonal = np.arange(len(stimuli))
-    values[:, diagonal, diagonal] = 0
-    labels = {name: c for name, c in rdms.coords.items() if c.dims == ("rdm",)}
-    return xr.DataArray(
-        values,
-        dims=("rdm", "stimulus_a", "stimulus_b"),
-        coords={**labels, "stimulus_a": stimuli, "stimulus_b": stimuli},
-        attrs=rdms.attrs,
-    )
+def _chunks(
+    groups: Groups, calculation: Calculation, design: Design, n_times: int, where: torch.device
+) -> Iterator[list[int]]:
+    """Groups of equally many units of the same presentations, so many at once as memory should hold."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for k, (rows, units) in enumerate(zip(groups.presentations, groups.units, strict=True)):
+        alike.setdefault((id(rows), len(units)), []).append(k)
+    for (_, n_units), members in alike.items():
+        numbers = n_times * calculation.n_numbers(design, n_units)
+        step = max(1, CHUNK.get(where.type, 1 << 24) // numbers)
+        for start in range(0, len(members), step):
+            yield members[start : start + step]
 
 
-def average(rdms: xr.DataArray, by: str | None = None) -> xr.DataArray:
-    """Mean of RDMs, for example of a person's sessions or of all people.
-
-    Parameters
-    ----------
-    rdms
-        ``rdm × pair``.
-    by
-        Coordinate along ``rdm``: one mean for each of its values, in order of first appearance. Default: one of all.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``rdm × pair`` with the labels that are constant within each mean, and ``n_rdms``. A pair that is missing in
-        one RDM is missing in the mean.
-
-    Examples
-    --------
-    >>> from cerebridge import neuro
-    >>> from cerebridge.encoding import rsa
-    >>> brain = neuro.simulate(n_stimuli=10, n_units=20, random_state=0)
-    >>> rsa.average(rsa.rdm(brain, by="neuroid_id", metric="euclidean")).shape
-    (1, 45)
-    """
-    check_rdms(rdms, "the array")
-    if by is not None and (by not in rdms.coords or rdms.coords[by].dims != ("rdm",)):
-        names = [repr(name) for name, c in rdms.coords.items() if c.dims == ("rdm",)]
-        raise ValueError(f"by={by!r} is no coordinate along 'rdm'; there are {', '.join(names)}.")
-    labels = np.zeros(rdms.sizes["rdm"]) if by is None else rdms.coords[by].values
-    codes, names = pd.factorize(labels)
-    first = np.unique(codes, return_index=True)[1]
-    total = np.zeros((len(first), rdms.sizes["pair"]))
-    np.add.at(total, codes, rdms.values)
-    counts = np.bincount(codes)
-    out = rdms.isel(rdm=first).copy(data=total / counts[:, None])
-    for name, coord in rdms.coords.items():
-        if coord.dims == ("rdm",):
-            same = pd.factorize(coord.values)[0]
-            if (same != same[first][codes]).any():
-                out = out.drop_vars([name])
-    ids = ["mean"] if by is None else [str(name) for name in names]
-    return validate(out.assign_coords(neuroid_id=("rdm", ids), n_rdms=("rdm", counts)))
-
-
-@xr.register_dataarray_accessor("rsa")
-class RsaAccessor:
-    """``rdms.rsa.square`` on any ``rdm × pair`` array."""
-
-    def __init__(self, array: xr.DataArray) -> None:
-        self._array = array
-
-    @property
-    def square(self) -> xr.DataArray:
-        """Symmetric matrices, ``rdm × stimulus_a × stimulus_b``; see :func:`square`."""
-        return square(self._array)
-
-
-def _check_request(array: xr.DataArray, metric: str, noise: Any) -> None:
-    if validate(array).dims[0] != "presentation":
-        raise ValueError(
-            f"dissimilarities are between presentations, and the array is {' × '.join(map(str, array.dims))}; "
-            "cut a recording into trials first."
-        )
-    known = (*METRICS, "crossnobis")
-    if metric not in known:
-        raise ValueError(f"metric={metric!r} is unknown; use {', '.join(map(repr, known))}.")
-    if metric == "mahalanobis" and noise is None:
-        raise ValueError("metric='mahalanobis' needs noise=: a covariance, variances, or 'residual'.")
-
-
-def _dissimilarities(
-    patterns: torch.Tensor, metric: str, covariance: NDArray[Any] | None, counts: torch.Tensor | None
-) -> torch.Tensor:
-    """All time bins, so many at once as memory should hold."""
-    n = patterns.shape[1]
-    step = max(1, CHUNK // max(n * n, patterns[0].numel()))
-    noise = (
-        None
-        if covariance is None
-        else torch.as_tensor(covariance, dtype=precision(patterns.device), device=patterns.device)
-    )
+def _of_groups(
+    calculation: Calculation, design: Design, chosen: list[int], where: torch.device
+) -> NDArray[Any]:
+    """Dissimilarities ``(groups, time bins, pairs)``; missing where a group lacks a stimulus."""
+    groups = calculation.groups
+    rows = groups.presentations[chosen[0]]
+    values = read_values(calculation.array, rows, [groups.units[k] for k in chosen], where)
+    if bool(values.sum().isfinite()):
+        return _placed(calculation, values, design, rows, chosen)
     parts = []
-    for part in patterns.split(step):
-        whitened = part if noise is None else _whiten(part, noise)
-        parts.append(METRICS[metric](whitened) if counts is None else engine.crossnobis(whitened, counts))
-    return torch.cat(parts)
+    for k, part in zip(chosen, values.split(1), strict=True):
+        known = (~part.isnan()).any(dim=3).any(dim=1)[0].cpu().numpy()
+        if not known.any():
+            raise ValueError(
+                f"{quoted(groups.table['neuroid_id'][k])} has no values, all are missing; leave it out."
+            )
+        parts.append(_placed(calculation, part[:, :, np.flatnonzero(known)], design, rows[known], [k]))
+    return np.concatenate(parts)
 
 
-def _whiten(patterns: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    try:
-        return engine.whiten(patterns, noise)
-    except ValueError:
-        raise ValueError(
-            f"the noise covariance of {len(noise)} units is singular; shrink it, e.g. by "
-            "sklearn.covariance.ledoit_wolf, or give variances only."
-        ) from None
+def _placed(
+    calculation: Calculation, values: torch.Tensor, design: Design, rows: Indices, chosen: list[int]
+) -> NDArray[Any]:
+    """Dissimilarities among all stimuli of the design, of some of its presentations."""
+    whole = len(rows) == len(design.codes)
+    here = design if whole else design.select(rows)
+    found = calculation.dissimilarities(values, here, chosen).cpu().numpy()
+    n = len(design.stimuli)
+    if len(here.stimuli) == n:
+        return found
+    index = np.zeros((n, n), dtype=np.intp)
+    index[np.triu_indices(n, 1)] = np.arange(n * (n - 1) // 2)
+    kept = np.unique(design.codes[rows])
+    out = np.full((*found.shape[:-1], n * (n - 1) // 2), np.nan, dtype=found.dtype)
+    out[..., index[np.ix_(kept, kept)][np.triu_indices(len(kept), 1)]] = found
+    return out
 
 
-def _check_defined(
-    found: torch.Tensor, patterns: torch.Tensor, stimuli: NDArray[Any], metric: str, label: str
-) -> None:
-    undefined = found.isnan()
-    if not bool(undefined.any()):
-        return
-    time, pair = (int(k) for k in undefined.nonzero()[0])
-    a, b = (stimuli[k[pair]] for k in np.triu_indices(len(stimuli), 1))
-    if metric == "crossnobis":
-        raise ValueError(
-            f"stimuli {quoted(a)} and {quoted(b)} of {label!r} never occur in the same run; "
-            "crossnobis needs one that holds both."
+def _warn_of_missing(found: NDArray[Any], groups: Groups, metric: str) -> None:
+    missing = np.isnan(found).any(axis=1)
+    lacking = np.flatnonzero(missing.any(axis=1))
+    if lacking.size:
+        label = groups.table["neuroid_id"][lacking[0]]
+        warnings.warn(
+            f"{lacking.size} of {len(found)} RDMs lack stimuli altogether, the first {quoted(label)}: "
+            f"{int(missing.sum())} of their dissimilarities by {metric} are missing (NaN).",
+            stacklevel=3,
         )
-    here = patterns[time]
-    size = here.abs().amax(dim=-1)
-    flatness = (
-        size if metric == "cosine" else (here.amax(dim=-1) - here.amin(dim=-1)) / size.where(size > 0, 1)
-    )
-    kind = "zero" if metric == "cosine" else "constant"
-    raise ValueError(
-        f"the pattern of stimulus {quoted(stimuli[int(flatness.argmin())])} is {kind} over the {here.shape[-1]} "
-        f"units of {label!r}, so metric={metric!r} is undefined; leave the stimulus out or use metric='euclidean'."
-    )
 
 
 def _with_times(table: dict[str, NDArray[Any]], array: xr.DataArray) -> dict[str, NDArray[Any]]:
@@ -284,9 +196,3 @@ def _with_times(table: dict[str, NDArray[Any]], array: xr.DataArray) -> dict[str
     bins = zip(out["neuroid_id"], out["time_bin_start"], out["time_bin_end"], strict=True)
     out["neuroid_id"] = np.array([f"{label} | {start:.10g} to {end:.10g} s" for label, start, end in bins])
     return out
-
-
-def _units(units: str, metric: str, whitened: bool) -> str:
-    if metric in ("correlation", "cosine") or whitened:
-        return "1"
-    return units if metric == "euclidean" else f"({units})^2"

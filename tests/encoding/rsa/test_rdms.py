@@ -9,7 +9,7 @@ from sklearn.covariance import ledoit_wolf
 
 from cerebridge import neuro
 from cerebridge.encoding import rsa
-from cerebridge.encoding.rsa import rdms as module
+from cerebridge.encoding.rsa import metrics
 
 STIMULI = ["cat", "dog", "car", "hat", "sun"]
 
@@ -111,7 +111,7 @@ def test_every_time_bin_has_its_rdm(by, monkeypatch):
     for k in range(7):
         units = slice(None) if by is None else slice(0, None, 2)
         np.testing.assert_allclose(found.values[k], pdist(values[:, units, k], "correlation"), atol=1e-12)
-    monkeypatch.setattr(module, "CHUNK", 1)
+    monkeypatch.setitem(metrics.CHUNK, "cpu", 1)
     np.testing.assert_allclose(rsa.rdm(array, by=by).values, found.values, rtol=0, atol=1e-14)
 
 
@@ -182,13 +182,6 @@ def test_noise_of_a_group_is_its_block_of_the_covariance(values):
         )
 
 
-def test_only_neighbouring_units_are_read_as_a_slice(values):
-    array = recording(values)
-    whole, some = (module.select_units(array, np.array(units)) for units in ([3, 4, 5], [3, 5]))
-    assert whole.values.base is not None
-    assert some.neuroid_id.values.tolist() == ["n3", "n5"]
-
-
 def test_square_form_can_be_selected_by_stimulus(values):
     found = rsa.rdm(recording(values), "euclidean", by="region")
     square = rsa.square(found)
@@ -248,7 +241,7 @@ BAD = {
     "metric": (lambda a: rsa.rdm(a, "euclid"), "metric='euclid' is unknown; use 'correlation'"),
     "by": (
         lambda a: rsa.rdm(a, by="area"),
-        "by='area' is no coordinate along 'neuroid'; there are 'neuroid_id'",
+        "by='area' is no coordinate along 'neuroid' or 'presentation'; along 'neuroid' there are 'neuroid_id'",
     ),
     "one stimulus": (lambda a: rsa.rdm(a[:1]), "^'spikes' has one stimulus, 'cat'"),
     "no runs": (lambda a: rsa.rdm(a, "crossnobis"), "needs the coordinate 'run' along 'presentation'"),
