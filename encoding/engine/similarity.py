@@ -66,13 +66,11 @@ def prepare(
         return unit_length(vectors)
     if method in MATRIX_METHODS:
         return _matrix_form(vectors, method, noise, known)
-    if method in ("spearman", "rho-a"):
-        vectors = midranks(vectors)
-    centred = vectors - vectors.mean(dim=-1, keepdim=True)
-    if method == "rho-a":
-        n = vectors.shape[-1]
-        return centred * math.sqrt(12 / (n**3 - n))
-    return unit_length(centred, vectors)
+    if method == "pearson":
+        return unit_length(vectors - vectors.mean(dim=-1, keepdim=True), vectors)
+    n = vectors.shape[-1]
+    ranks = midranks(vectors).sub_((n + 1) / 2)
+    return ranks.mul_(math.sqrt(12 / (n**3 - n))) if method == "rho-a" else ranks.div_(_length(ranks, ranks))
 
 
 def is_undefined(prepared: torch.Tensor, method: str) -> torch.Tensor:
@@ -87,7 +85,7 @@ def is_undefined(prepared: torch.Tensor, method: str) -> torch.Tensor:
     """
     if method == "tau-b":
         return untied_share(prepared) == 0
-    return prepared.isnan().flatten(1).any(dim=-1)
+    return prepared.flatten(1)[:, 0].isnan()
 
 
 def similarities(a: torch.Tensor, b: torch.Tensor, method: str) -> torch.Tensor:
@@ -143,9 +141,14 @@ def unit_length(vectors: torch.Tensor, uncentred: torch.Tensor | None = None) ->
     >>> unit_length(torch.tensor([[0.0, 2.0], [0.0, 0.0]])).tolist()
     [[0.0, 1.0], [nan, nan]]
     """
+    return vectors / _length(vectors, vectors if uncentred is None else uncentred)
+
+
+def _length(vectors: torch.Tensor, uncentred: torch.Tensor) -> torch.Tensor:
+    """Length along the last axis; NaN where it is no more than the rounding of what was centred."""
     norm: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    scale = norm if uncentred is None else torch.linalg.vector_norm(uncentred, dim=-1, keepdim=True)
-    return vectors / norm.masked_fill(norm <= 16 * torch.finfo(norm.dtype).eps * scale, torch.nan)
+    scale = norm if uncentred is vectors else torch.linalg.vector_norm(uncentred, dim=-1, keepdim=True)
+    return norm.masked_fill(norm <= 16 * torch.finfo(norm.dtype).eps * scale, torch.nan)
 
 
 def _centred(vectors: torch.Tensor) -> torch.Tensor:

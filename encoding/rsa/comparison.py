@@ -158,24 +158,39 @@ def _all_with_all(
     noise = check_noise(sigma, method, a.shape[-1], a)
     if given is not None and bool((unknown := given.isnan().any(dim=0)).any()):
         a = a.masked_fill(unknown, torch.nan)
+    if not _lacks(a) and not _lacks(b):
+        return _over_known({**rows, "a": a}, labels, method, semi, noise, None), 0
     found = a.new_empty(len(a), len(b))
     for in_a, in_b, known in known_together(a, b):
-        taken, names = (
-            {"a": a[in_a], "b": b[in_b]},
-            {"a": labels["a"][in_a.cpu().numpy()], "b": labels["b"][in_b.cpu().numpy()]},
-        )
-        if given is not None:
-            taken, names = taken | {"given": given}, names | {"given": labels["given"]}
-        ready = {
-            name: prepare_checked(
-                side if known is None else side[:, known], method, name, names[name], noise, known
-            )
-            for name, side in taken.items()
-        }
-        if given is not None:
-            covariates = ready.pop("given")
-            ready |= take_out({side: ready[side] for side in semi or "ab"}, covariates, names)
-        part = similarities(ready["a"], ready["b"], method).to(found)
-        check_found(part, method, "b", names["b"])
-        found[in_a[:, None], in_b] = part
+        some, names = {**rows, "a": a[in_a], "b": b[in_b]}, dict(labels)
+        names |= {"a": labels["a"][in_a.cpu().numpy()], "b": labels["b"][in_b.cpu().numpy()]}
+        found[in_a[:, None], in_b] = _over_known(some, names, method, semi, noise, known)
     return found, int(torch.cat([a, b]).isnan().any(dim=0).sum())
+
+
+def _over_known(
+    rows: dict[str, torch.Tensor],
+    labels: dict[str, Any],
+    method: str,
+    semi: Literal[False, "a", "b"],
+    noise: torch.Tensor | None,
+    known: torch.Tensor | None,
+) -> torch.Tensor:
+    """Similarities over pairs that all RDMs have (``None``: all)."""
+    ready = {
+        name: prepare_checked(
+            side if known is None else side[:, known], method, name, labels[name], noise, known
+        )
+        for name, side in rows.items()
+    }
+    if "given" in ready:
+        covariates = ready.pop("given")
+        ready |= take_out({side: ready[side] for side in semi or "ab"}, covariates, labels)
+    found = similarities(ready["a"], ready["b"], method)
+    check_found(found, method, "b", labels["b"])
+    return found.to(rows["a"].dtype)
+
+
+def _lacks(rows: torch.Tensor) -> bool:
+    # sums are missing where a value is: one pass, and no second array of that size
+    return bool(rows.sum(dim=-1).isnan().any())

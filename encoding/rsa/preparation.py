@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import xarray as xr
 from ...neuro.assembly import quoted
 from ..containers import to_tensor
 from ..engine.similarity import MATRIX_METHODS, METHODS, is_undefined, prepare
-from .pairs import match_pairs, stimulus_order
+from .pairs import check_rdms, match_pairs, stimulus_order
 
 
 def check_method(method: str) -> None:
@@ -90,8 +90,9 @@ def prepare_checked(
         if labels is None
         else [f"RDM {quoted(x)} of {which}" for x in labels]
     )
-    missing = (~rows.isfinite()).sum(dim=-1)
-    if bool(missing.any()):
+    if not bool(rows.sum(dim=-1).isfinite().all()) and bool(
+        (missing := (~rows.isfinite()).sum(dim=-1)).any()
+    ):
         k = int(missing.nonzero()[0])
         raise ValueError(
             f"{names[k]} has {int(missing[k])} missing or infinite dissimilarities; drop those pairs first."
@@ -157,3 +158,31 @@ def _matrix_trouble(error: Exception, name: str, method: str) -> str:
             "or use method='whitened-cosine' without sigma."
         )
     return "sigma is singular; shrink it towards its diagonal, or give variances only."
+
+
+def stack_named(
+    rdms: Mapping[str, xr.DataArray] | xr.DataArray, like: xr.DataArray, which: str
+) -> xr.DataArray:
+    """RDMs given as an array, or by name as one array, their pairs in the order of ``like``."""
+    if isinstance(rdms, xr.DataArray):
+        return matched(like, check_rdms(rdms, which), ("data", which))
+    if not isinstance(rdms, Mapping):
+        raise TypeError(
+            f"{which} is a {type(rdms).__name__}; give a mapping of name to RDM, or an array rdm × pair."
+        )
+    if not rdms:
+        raise ValueError(f"{which} is empty; give at least one RDM.")
+    rows = []
+    for name, array in rdms.items():
+        label = f"{which}[{name!r}]"
+        if check_rdms(array, label).sizes["rdm"] != 1:
+            raise ValueError(f"{label} has {array.sizes['rdm']} RDMs; give one a name, or all as one array.")
+        rows.append(matched(like, array, ("data", label)).values)
+    pairs = {name: c for name, c in like.coords.items() if c.dims == ("pair",)}
+    names = np.array([str(name) for name in rdms])
+    return xr.DataArray(
+        np.concatenate(rows),
+        dims=("rdm", "pair"),
+        coords={"neuroid_id": ("rdm", names), **pairs},
+        attrs={"modality": "model", "units": "a.u."},
+    )
