@@ -66,7 +66,7 @@ def reweight(
     >>> model = torch.tensor([[1.0, 2, 3, 4, 5, 6]], dtype=torch.float64)
     >>> counts = torch.tensor([[1, 1, 1, 1], [2, 1, 1, 0]])
     >>> reweight(model, -model, pairs, counts, counts.new_zeros(0, 2, 1), "rho-a").scores.flatten().tolist()
-    [-1.0, -0.8]
+    [-1.0, -0.9]
     """
     compare = _linear if method in LINEAR else _ranked
     return compare(models, data, pairs, conditions, people, method, ceiling)

@@ -1,139 +1,78 @@
-"""Models tested on the RDMs of several people: scores, noise ceilings, permutation of stimuli."""
+"""Models tested on the RDMs of several people: scores, noise ceilings, bootstrap, permutation of stimuli."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
 from ...models.devices import resolve_device
+from ...neuro.assembly import quoted
 from ..audit import fingerprint, versions
-from ..engine.ranks import midranks
-from ..engine.similarity import paired_similarities, similarities, unit_length
+from ..engine.reweighting import METHODS as REWEIGHTED
+from ..engine.similarity import MATRIX_METHODS, similarities
+from ..engine.whitened import count_conditions
+from ..parameters import whole_number
 from ..results import Result
-from ..significance import check_count, p_values
-from .comparison import check_method, matched, prepare_checked, vectors
-from .pairs import check_rdms, stimulus_order
-
-Ceiling = Literal["rank", "mean"]
-#: dissimilarities of permuted models held at once
-CHUNK = 1 << 23
-
-
-@dataclass(frozen=True)
-class NoiseCeiling:
-    """How well the best possible model could do on the RDMs of several people.
-
-    ``lower`` is the mean similarity of each RDM with the pool of the others, ``upper`` with the pool of all, which
-    contains it; ``by_rdm`` holds both along ``rdm``.
-
-    Examples
-    --------
-    >>> from cerebridge import neuro
-    >>> from cerebridge.encoding import rsa
-    >>> brain = neuro.simulate(n_stimuli=10, n_units=20, random_state=0)
-    >>> people = rsa.rdm(brain.assign_coords(subject=("neuroid", [0, 1] * 10)), by="subject")
-    >>> rsa.noise_ceiling(people).by_rdm["upper"].dims
-    ('rdm',)
-    """
-
-    lower: float
-    upper: float
-    by_rdm: xr.Dataset
-
-
-def noise_ceiling(
-    rdms: xr.DataArray,
-    method: str = "spearman",
-    ceiling: Ceiling = "rank",
-    *,
-    device: str | torch.device = "auto",
-) -> NoiseCeiling:
-    """Noise ceiling of the RDMs of several people (Nili et al., 2014, PLoS Comput Biol).
-
-    Parameters
-    ----------
-    rdms
-        ``rdm × pair``, one RDM a person.
-    method
-        How RDMs are compared: see :func:`compare`.
-    ceiling
-        How RDMs are pooled. ``"rank"`` (default) brings each to the scale on which ``method`` compares before
-        averaging, so that no person weighs more: ranks for the rank methods, z-scores for ``"pearson"``, unit length
-        for ``"cosine"``. ``"mean"`` averages the dissimilarities as they are.
-    device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, …
-
-    Returns
-    -------
-    NoiseCeiling
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two RDMs, or one cannot be compared.
-
-    Examples
-    --------
-    >>> from cerebridge import neuro
-    >>> from cerebridge.encoding import rsa
-    >>> brain = neuro.simulate(n_stimuli=20, n_units=30, random_state=0)
-    >>> people = rsa.rdm(brain.assign_coords(subject=("neuroid", [0, 1, 2] * 10)), by="subject")
-    >>> ceiling = rsa.noise_ceiling(people)
-    >>> bool(ceiling.lower < ceiling.upper)
-    True
-    """
-    check_method(method)
-    _check_ceiling(ceiling)
-    if check_rdms(rdms, "rdms").sizes["rdm"] < 2:
-        raise ValueError("a noise ceiling over RDMs needs those of at least two people, and rdms has one.")
-    labels = rdms.coords["neuroid_id"].values
-    rows = vectors(rdms, resolve_device(device))
-    ready = prepare_checked(rows, method, "rdms", labels)
-    scaled = _scaled(rows, method) if ceiling == "rank" else rows
-    total = scaled.sum(dim=0, keepdim=True)
-    lower, upper = (
-        paired_similarities(prepare_checked(pool, method, "the pooled RDMs"), ready, method).cpu().numpy()
-        for pool in (total - scaled, total)
-    )
-    coords = {name: c for name, c in rdms.coords.items() if c.dims == ("rdm",)}
-    by_rdm = xr.Dataset(
-        {"lower": ("rdm", lower), "upper": ("rdm", upper)}, coords, {"method": method, "ceiling": ceiling}
-    )
-    return NoiseCeiling(float(lower.mean()), float(upper.mean()), by_rdm)
+from ..significance import check_count
+from .ceilings import Ceiling, check_ceiling, rdm_ceilings
+from .crossvalidation import corrected_covariance, crossvalidate, crossvalidate_samples
+from .models import MixtureModel
+from .pairs import check_enough, check_rdms, stimulus_order
+from .permutation import add_significance, null_scores
+from .preparation import check_found, check_method, known_together, prepare_checked, stack_named, vectors
+from .resampling import (
+    Array,
+    Resample,
+    add_statistics,
+    covariance_of,
+    draw_counts,
+    evaluate_samples,
+    kinds_of,
+)
 
 
 def infer(
-    models: Mapping[str, xr.DataArray] | xr.DataArray,
+    models: Mapping[str, Any] | xr.DataArray,
     data: xr.DataArray,
     method: str = "rho-a",
     *,
-    ceiling: Ceiling = "rank",
+    resample: Resample | None = None,
+    n_resamples: int = 1000,
     permutations: int = 0,
+    ceiling: Ceiling = "rank",
     random_state: int | None = None,
     device: str | torch.device = "auto",
 ) -> Result:
-    """Score model RDMs on the RDMs of several people.
+    """Score models on the RDMs of several people, and test them.
 
     Parameters
     ----------
     models
-        ``rdm × pair`` array, one model an RDM; or a mapping of name to such an array of one RDM.
+        Mapping of name to an ``rdm × pair`` array of one RDM, or an array, one model an RDM. A model to be fitted
+        (:class:`WeightedModel`, …) may be among them: then all are cross-validated over people and stimuli, in every
+        resample anew, see :func:`crossvalidate`.
     data
-        ``rdm × pair``, one RDM a person (or session, or region); stimuli are matched by their ids.
+        ``rdm × pair``, one RDM a person (or session, or region); stimuli are matched by their ids. A pair that a
+        model lacks is left out for all; one that a person lacks, for that person's scores and for the ceilings.
     method
-        How RDMs are compared: see :func:`compare`.
-    ceiling
-        How people are pooled for the noise ceiling: see :func:`noise_ceiling`.
+        How RDMs are compared: see :func:`compare`. ``"bures"`` and ``"riemannian"`` give scores and permutations only.
+    resample
+        What the tests generalise to: ``"subjects"`` other people, ``"conditions"`` other stimuli, ``"both"`` (with the
+        correction for resampling two factors at once). Pairs of a stimulus with its own copy are left out.
+    n_resamples
+        How many bootstrap samples.
     permutations
         Number of random exchanges of the stimuli of the models, the same ones for all models and people.
+    ceiling
+        How people are pooled for the noise ceiling: see :func:`noise_ceiling`.
     random_state
-        Seeds them.
+        Seeds exchanges, resamples and folds.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, …
 
@@ -141,14 +80,28 @@ def infer(
     -------
     Result
         Units are the RDMs of ``data``. ``ceiling`` is the similarity of each with the pool of the others,
-        ``ceiling_upper`` with the pool of all; both are left out where there is one RDM. With permutations, one-sided
-        ``p``, ``p_fdr`` and ``p_max`` (over people) of each model and person, and ``p_group`` of each model's mean
-        over people. The audit names models that are among the data.
+        ``ceiling_upper`` with the pool of all; both are left out where there is one RDM.
+
+        With ``permutations``: one-sided ``p``, ``p_fdr`` and ``p_max`` (over people) of each model and person, and
+        ``p_group`` of each model's mean over people.
+
+        With ``resample``: ``mean`` over people, its ``standard_error`` and 95 % interval ``mean_low`` to
+        ``mean_high``; t-tests ``p_zero`` (one-sided, against 0) and ``p_ceiling`` (two-sided, against the mean lower
+        ceiling, whose interval is ``ceiling_mean_low`` to ``ceiling_mean_high``); for pairs of models their
+        ``difference``, ``p_pair``, ``p_pair_fdr`` and ``covariance`` (model × model_b). Degrees of freedom, in the
+        attribute ``dof``, are one less than there are people or stimuli, whichever are resampled and fewer.
+
+        The audit names models that are among the data, and says what was resampled and left out.
 
     Raises
     ------
     ValueError
-        If the stimuli differ, a dissimilarity is missing, or an RDM is constant where that matters.
+        If the stimuli differ or are fewer than four, there are too few people, or an RDM is constant where that
+        matters.
+
+    References
+    ----------
+    Schütt, Kipnis, Diedrichsen & Kriegeskorte (2023). Statistical inference on representational geometries. eLife 12.
 
     Examples
     --------
@@ -156,142 +109,228 @@ def infer(
     >>> from cerebridge.encoding import rsa
     >>> brain = neuro.simulate(n_stimuli=20, n_units=30, random_state=0)
     >>> people = rsa.rdm(brain.assign_coords(subject=("neuroid", [0, 1, 2] * 10)), by="subject")
-    >>> result = rsa.infer({"all units": rsa.rdm(brain)}, people, permutations=50, random_state=0)
-    >>> result.score.sizes["unit"]
-    3
+    >>> models = {"half": rsa.rdm(brain.isel(neuroid=slice(15))), "few": rsa.rdm(brain.isel(neuroid=slice(4)))}
+    >>> result = rsa.infer(models, people, resample="both", n_resamples=200, random_state=0)
+    >>> bool(result.dataset["difference"].sel(model="half", model_b="few") > 0)
+    True
+    >>> result.dataset.attrs["dof"]
+    2
     """
     started = time.perf_counter()
     check_method(method)
+    check_ceiling(ceiling)
     check_count(permutations, "permutations")
-    _check_ceiling(ceiling)
-    check_rdms(data, "data")
-    names, stacked = _stacked(models, data)
-    where = resolve_device(device)
-    rows = vectors(data, where)
-    ready_models = prepare_checked(torch.as_tensor(stacked).to(rows), method, "models", names)
-    ready_data = prepare_checked(rows, method, "data", data.coords["neuroid_id"].values)
-    score = similarities(ready_models, ready_data, method).cpu().numpy()
-    units = {name: ("unit", c.values) for name, c in data.coords.items() if c.dims == ("rdm",)}
-    dataset = xr.Dataset(
-        {"score": (("model", "split", "unit"), score[:, None])},
-        {"model": names, "split": [0], **units, "unit": data.coords["neuroid_id"].values},
-    )
-    _add_ceiling(dataset, data, method, ceiling, where)
+    n_resamples = whole_number(n_resamples, "n_resamples", 2)
+    check_enough(check_rdms(data, "data"), "data")
+    _check_resample(resample, data, method)
+    if isinstance(models, Mapping) and any(isinstance(model, MixtureModel) for model in models.values()):
+        if permutations:
+            raise ValueError(
+                "permutations exchange the stimuli of fixed models, and some of these are fitted; use resample, "
+                "or infer the fixed ones alone."
+            )
+        return _infer_fitted(models, data, method, resample, n_resamples, random_state)
+    data, stacked = _arranged(models, data, bool(resample or permutations) or method in MATRIX_METHODS)
+    names, labels = (side.coords["neuroid_id"].values for side in (stacked, data))
+    of_models, rows = _without_lacking(*(vectors(side, resolve_device(device)) for side in (stacked, data)))
+    score = _scores(of_models, rows, method, names, labels)
+    dataset = _dataset(score, data, names, method)
+    _add_ceiling(dataset, rows, method, ceiling, labels)
     if permutations:
-        _, index = stimulus_order(data, "data")
-        null = _null_scores(ready_models, ready_data, index, method, permutations, random_state)
-        _add_significance(dataset, score, null)
-    values = data.values
-    dataset.attrs.update(
-        scoring=method,
-        chance=0.0,
-        unit_kind="rdm",
-        audit={
-            "fitted_on": "nothing is fitted: the model RDMs are fixed",
-            "ceiling": f"pooled by {ceiling!r}; of each RDM with the others (ceiling) and with all (ceiling_upper)",
-            "permutations": f"{permutations} of the models' stimuli",
-            "models_among_data": [
-                n for n, row in zip(names, stacked, strict=True) if (values == row).all(axis=1).any()
-            ],
-        },
-        provenance={
-            "models": {name: fingerprint(row) for name, row in zip(names, stacked, strict=True)},
-            "responses": fingerprint(values),
+        null = null_scores(*_exchangeable(of_models, rows), method, permutations, random_state)
+        add_significance(dataset, score, null)
+    audit = _audit(stacked, data, rows, ceiling, permutations)
+    if resample:
+        audit |= _bootstrap(dataset, of_models, rows, method, ceiling, resample, n_resamples, random_state)
+    dataset.attrs |= {
+        "audit": audit,
+        "provenance": {
+            "models": {str(name): fingerprint(row) for name, row in zip(names, stacked.values, strict=True)},
+            "responses": fingerprint(data.values),
             "stimuli": fingerprint(data.coords["stimulus_a"].values, data.coords["stimulus_b"].values),
             "dtype": str(rows.dtype).removeprefix("torch."),
-            "device": str(where),
+            "device": str(rows.device),
             "random_state": random_state,
             "seconds": round(time.perf_counter() - started, 3),
             "versions": versions(),
         },
-    )
+    }
     return Result(dataset)
 
 
-def _check_ceiling(ceiling: str) -> None:
-    if ceiling not in ("rank", "mean"):
-        raise ValueError(f"ceiling={ceiling!r} is unknown; use 'rank' or 'mean'.")
-
-
-def _stacked(
-    models: Mapping[str, xr.DataArray] | xr.DataArray, data: xr.DataArray
-) -> tuple[list[str], np.ndarray]:
-    """Names of the models and their dissimilarities, one a row, in the order of the data."""
-    if isinstance(models, xr.DataArray):
-        names = [str(name) for name in check_rdms(models, "models").coords["neuroid_id"].values]
-        return names, matched(data, models, ("data", "models")).values
-    if not isinstance(models, Mapping):
-        raise TypeError(
-            f"models is a {type(models).__name__}; give a mapping of name to RDM, or an array rdm × pair."
+def _check_resample(resample: str | None, data: xr.DataArray, method: str) -> None:
+    if resample is None:
+        return
+    if resample not in get_args(Resample):
+        known = ", ".join(map(repr, get_args(Resample)))
+        raise ValueError(f"resample={resample!r} is unknown; use {known} or None.")
+    if method not in REWEIGHTED:
+        raise ValueError(
+            f"method={method!r} needs whole matrices, which copies of a stimulus do not give; resample with "
+            f"{', '.join(map(repr, REWEIGHTED))}."
         )
-    rows = []
-    for name, model in models.items():
-        which = f"model {name!r}"
-        if check_rdms(model, which).sizes["rdm"] != 1:
-            raise ValueError(f"{which} has {model.sizes['rdm']} RDMs; give one a name, or all as one array.")
-        rows.append(matched(data, model, ("data", which)).values[0])
-    if not rows:
-        raise ValueError("models is empty; give at least one model RDM.")
-    return [str(name) for name in models], np.stack(rows)
-
-
-def _scaled(rows: torch.Tensor, method: str) -> torch.Tensor:
-    """Dissimilarities on the scale on which ``method`` compares them."""
-    if method == "cosine":
-        return unit_length(rows)
-    if method == "pearson":
-        return unit_length(rows - rows.mean(dim=-1, keepdim=True))
-    return midranks(rows)
-
-
-def _add_ceiling(
-    dataset: xr.Dataset, data: xr.DataArray, method: str, ceiling: Ceiling, where: torch.device
-) -> None:
+    if resample == "conditions":
+        return
     if data.sizes["rdm"] < 2:
+        raise ValueError(
+            f"resample={resample!r} draws people anew, and data has one RDM; use resample='conditions'."
+        )
+    people = data.coords["subject"] if "subject" in data.coords else data.coords["neuroid_id"]
+    if people.dims == ("rdm",) and (several := pd.Index(people.values).duplicated()).any():
+        raise ValueError(
+            f"data has several RDMs of subject {quoted(people.values[several][0])}, and resample={resample!r} draws "
+            "people; average them first with rsa.average(data, by='subject'), or select one of each."
+        )
+
+
+def _arranged(
+    models: Mapping[str, Any] | xr.DataArray, data: xr.DataArray, whole: bool
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Data and models in one order of pairs; if they are to be read as matrices, that of ``numpy.triu_indices``."""
+    if whole:
+        stimuli, index = stimulus_order(data, "data")
+        data = data.isel(pair=index[np.triu_indices(len(stimuli), 1)])
+    return data, stack_named(models, data, "models")
+
+
+def _without_lacking(models: torch.Tensor, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Models and data without the pairs that some model lacks, so that models are compared on the same pairs."""
+    lacking = models.isnan().any(dim=0)
+    return models.masked_fill(lacking, torch.nan), data.masked_fill(lacking, torch.nan)
+
+
+def _scores(models: torch.Tensor, data: torch.Tensor, method: str, names: Any, labels: Any) -> Array:
+    """Similarity of every model with every person, over the pairs that this person has."""
+    found = data.new_empty(len(models), len(data))
+    for _, rows, known in known_together(models, data):
+        here = labels[rows.cpu().numpy()]
+        sides = [
+            prepare_checked(side if known is None else side[:, known], method, which, some, known=known)
+            for side, which, some in ((models, "models", names), (data[rows], "data", here))
+        ]
+        part = similarities(*sides, method).to(found)
+        check_found(part, method, "data", here)
+        found[:, rows] = part
+    return found.cpu().numpy()
+
+
+def _dataset(score: Array, data: xr.DataArray, names: Any, method: str) -> xr.Dataset:
+    units = {name: ("unit", c.values) for name, c in data.coords.items() if c.dims == ("rdm",)}
+    return xr.Dataset(
+        {"score": (("model", "split", "unit"), score[:, None])},
+        {
+            "model": [str(name) for name in names],
+            "split": [0],
+            **units,
+            "unit": data.coords["neuroid_id"].values,
+        },
+        {"scoring": method, "chance": 0.0, "unit_kind": "rdm"},
+    )
+
+
+def _add_ceiling(dataset: xr.Dataset, data: torch.Tensor, method: str, ceiling: Ceiling, labels: Any) -> None:
+    if len(data) < 2:
         dataset.attrs["no_ceiling"] = "there is one RDM, so no noise ceiling over RDMs"
         return
-    bounds = noise_ceiling(data, method, ceiling, device=where).by_rdm
-    lower = bounds["lower"].values
+    if data.isfinite().all(dim=0).sum() < 2:
+        dataset.attrs["no_ceiling"] = "there are not two pairs that all people have"
+        return
+    lower, upper = (side.cpu().numpy() for side in rdm_ceilings(data, method, ceiling, labels))
     dataset["ceiling"] = ("unit", lower)
-    dataset["ceiling_upper"] = ("unit", bounds["upper"].values)
+    dataset["ceiling_upper"] = ("unit", upper)
     dataset["normalised"] = dataset["score"] / xr.DataArray(np.where(lower > 0, lower, np.nan), dims="unit")
 
 
-def _null_scores(
+def _present(models: torch.Tensor, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Pairs ``(2, pairs)`` of the stimuli of which anything is known, by number, and where they are among all."""
+    n = count_conditions(data.shape[1])
+    pairs = torch.triu_indices(n, n, 1, device=data.device)
+    known = models.isfinite().all(dim=0) & data.isfinite().any(dim=0)
+    stimuli = torch.unique(pairs[:, known])
+    here = torch.isin(pairs, stimuli).all(dim=0)
+    return torch.searchsorted(stimuli, pairs[:, here]), here, len(stimuli)
+
+
+def _exchangeable(models: torch.Tensor, data: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Models and data of the stimuli of which anything is known; models must have all of their pairs."""
+    _, here, n = _present(models, data)
+    missing = int(models[:, here].isnan().any(dim=0).sum())
+    if missing:
+        raise ValueError(
+            f"models lack {missing} pairs of stimuli, so that their stimuli cannot be exchanged; leave these stimuli "
+            "out, or use permutations=0."
+        )
+    return models[:, here], data[:, here], n
+
+
+def _bootstrap(
+    dataset: xr.Dataset,
     models: torch.Tensor,
     data: torch.Tensor,
-    index: np.ndarray,
     method: str,
-    n: int,
+    ceiling: Ceiling,
+    resample: Resample,
+    n_resamples: int,
     random_state: int | None,
-) -> np.ndarray:
-    """Scores after exchanging the models' stimuli: permutations × models × people."""
+) -> dict[str, Any]:
+    """Add what resampling tells, and return what the audit says of it."""
+    pairs, here, n_stimuli = _present(models, data)
+    models, data = models[:, here], data[:, here]
+    known = models.isfinite().all(dim=0)
     rng = np.random.default_rng(random_state)
-    where = models.device
-    n_stimuli = len(index)
-    table = torch.as_tensor(index, device=where)
-    pairs = torch.empty(2, data.shape[-1], dtype=torch.int64, device=where)
-    upper = torch.triu_indices(n_stimuli, n_stimuli, 1, device=where)
-    pairs[:, table[upper[0], upper[1]]] = upper
-    step = max(1, CHUNK // models.numel())
-    scores = []
-    for start in range(0, n, step):
-        orders = rng.permuted(np.tile(np.arange(n_stimuli), (min(step, n - start), 1)), axis=1)
-        order = torch.as_tensor(orders, device=where)
-        moved = models[..., table[order[:, pairs[0]], order[:, pairs[1]]]]
-        # models (× ways of breaking ties) × permutations × pairs -> permutations × models (× ways) × pairs
-        moved = moved.movedim(-2, 0)
-        found = similarities(moved.flatten(0, 1), data, method)
-        scores.append(found.view(len(orders), len(models), -1).cpu().numpy())
-    return np.concatenate(scores)
+    people, conditions = draw_counts(resample, n_resamples, len(data), n_stimuli, rng)
+    found = evaluate_samples(
+        models[:, known], data[:, known], pairs[:, known], method, ceiling, people, conditions, resample
+    )
+    return add_statistics(dataset, covariance_of(found), found, resample, len(data), n_stimuli)
 
 
-def _add_significance(dataset: xr.Dataset, score: np.ndarray, null: np.ndarray) -> None:
-    columns: dict[str, list[np.ndarray]] = {"p": [], "p_fdr": [], "p_max": []}
-    for k in range(len(score)):
-        for key, values in p_values(score[k], null[:, k]).items():
-            columns[key].append(values)
-    for key, rows in columns.items():
-        dataset[key] = (("model", "unit"), np.array(rows))
-    group = p_values(score.mean(axis=1), null.mean(axis=2))["p"]
-    dataset["p_group"] = ("model", group)
+def _infer_fitted(
+    models: Mapping[str, Any],
+    data: xr.DataArray,
+    method: str,
+    resample: Resample | None,
+    n_resamples: int,
+    random_state: int | None,
+) -> Result:
+    """Cross-validated scores of models that are fitted, and the bootstrap of the whole cross-validation."""
+    result = crossvalidate(models, data, method, random_state=random_state)
+    if resample is None:
+        return result
+    n_stimuli = len(stimulus_order(data, "data")[0])
+    rng = np.random.default_rng(random_state)
+    draws = draw_counts(resample, n_resamples, data.sizes["rdm"], n_stimuli, rng)
+    found = np.stack(
+        [
+            np.concatenate(
+                crossvalidate_samples(models, data, method, *some, random_state=random_state), axis=1
+            )
+            for some in kinds_of(resample, *draws)
+        ]
+    )
+    covariance = np.stack([corrected_covariance(kind) for kind in found])
+    said = add_statistics(
+        result.dataset, covariance, found.mean(axis=-1), resample, data.sizes["rdm"], n_stimuli
+    )
+    result.dataset.attrs["audit"] = result.audit | said
+    return result
+
+
+def _audit(
+    models: xr.DataArray, data: xr.DataArray, rows: torch.Tensor, ceiling: Ceiling, permutations: int
+) -> dict[str, Any]:
+    missing = int(rows.isnan().any(dim=0).sum())
+    return {
+        "fitted_on": "nothing is fitted: the model RDMs are fixed",
+        "ceiling": f"pooled by {ceiling!r}; of each RDM with the others (ceiling) and with all (ceiling_upper)",
+        "permutations": f"{permutations} of the models' stimuli",
+        "models_among_data": [
+            str(name)
+            for name, row in zip(models.coords["neuroid_id"].values, models.values, strict=True)
+            if (data.values == row).all(axis=1).any()
+        ],
+        "missing_pairs": f"{missing} of {rows.shape[1]} that some model or person lacks: each score is over those "
+        "that all models and the person have, ceilings over those that all have"
+        if missing
+        else "none",
+    }

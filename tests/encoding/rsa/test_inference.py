@@ -10,7 +10,7 @@ from scipy.stats import kstest, spearmanr
 from cerebridge import neuro
 from cerebridge.encoding import rsa
 from cerebridge.encoding.results import Result
-from cerebridge.encoding.rsa import inference
+from cerebridge.encoding.rsa import permutation
 from cerebridge.encoding.rsa.pairs import pair_table
 
 METHODS = {"pearson": "corr", "spearman": "spearman", "cosine": "cosine", "tau-a": "tau-a", "rho-a": "rho-a"}
@@ -135,7 +135,7 @@ def test_permutation_moves_rows_and_columns_of_the_models(method, monkeypatch):
     np.testing.assert_array_equal(result.dataset["p_max"].values, (1 + (largest >= score).sum(axis=0)) / 31)
     group = (1 + (null.mean(axis=2) >= score.mean(axis=1)).sum(axis=0)) / 31
     np.testing.assert_array_equal(result.dataset["p_group"].values, group)
-    monkeypatch.setattr(inference, "CHUNK", 500)
+    monkeypatch.setattr(permutation, "CHUNK", 500)
     again = rsa.infer(models, data, method, permutations=30, random_state=5)
     np.testing.assert_array_equal(again.dataset["p"].values, result.dataset["p"].values)
 
@@ -169,8 +169,8 @@ def test_bad_input_is_one_sentence():
         (lambda: rsa.infer({}, data), "models is empty"),
         (lambda: rsa.infer({"m": truth}, data, permutations=-5), "permutations is -5; give how many"),
         (lambda: rsa.infer({"m": truth}, truth, ceiling="median"), "ceiling='median' is unknown"),
-        (lambda: rsa.infer({"two": data}, data), "model 'two' has 6 RDMs; give one a name"),
-        (lambda: rsa.infer({"other": other}, data), "12 only in data .* and 12 only in model 'other'"),
+        (lambda: rsa.infer({"two": data}, data), "models\\['two'\\] has 6 RDMs; give one a name"),
+        (lambda: rsa.infer({"other": other}, data), "12 only in data .* and 12 only in models\\['other'\\]"),
         (
             lambda: rsa.infer({"flat": truth.copy(data=np.ones_like(truth))}, data, "spearman"),
             "RDM 'flat' of models is constant",
