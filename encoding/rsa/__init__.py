@@ -37,6 +37,7 @@ _HOMES = {
     "run_searchlight": "searchlight",
     "select_map": "images",
     "select_thresholds": "thresholds",
+    "share_variance": "confounds",
     "to_image": "images",
     "transform_rdms": "topology",
 }
