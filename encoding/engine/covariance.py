@@ -103,7 +103,8 @@ def inverse_root(covariance: torch.Tensor) -> torch.Tensor:
     smallest = covariance.shape[-1] * torch.finfo(values.dtype).eps * values[..., -1:]
     if not bool((values > smallest).all()):
         raise ValueError("the noise covariance is singular")
-    return (vectors / values.sqrt()[..., None, :]) @ vectors.mT
+    root: torch.Tensor = (vectors / values.sqrt()[..., None, :]) @ vectors.mT
+    return root
 
 
 def estimate(rows: torch.Tensor, shrinkage: str | float | None = "ledoit-wolf") -> torch.Tensor:

@@ -142,7 +142,8 @@ def whiten(patterns: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     # the scale goes into the factor, not over all patterns
     factor = (factor * scale[..., None]).to(patterns.dtype)
     columns = patterns.reshape(*lead, -1, units).mT
-    return torch.linalg.solve_triangular(factor, columns, upper=False).mT.reshape(patterns.shape)
+    whitened: torch.Tensor = torch.linalg.solve_triangular(factor, columns, upper=False)
+    return whitened.mT.reshape(patterns.shape)
 
 
 def of_pairs(n: int, block: Block) -> torch.Tensor:
