@@ -11,21 +11,15 @@ one metric and two comparisons, and would need them written a second time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from . import dissimilarity
+from .covariance import estimate
+from .dissimilarity import whiten
 from .similarity import is_undefined, prepare, similarities
 
-METRICS = {
-    "correlation": dissimilarity.correlation,
-    "cosine": dissimilarity.cosine,
-    "euclidean": dissimilarity.euclidean,
-    "sqeuclidean": dissimilarity.sqeuclidean,
-    "mahalanobis": dissimilarity.euclidean,
-}
 #: bytes worked on at once: the processor's cache, or enough to fill a GPU
 CACHE = {"cpu": 1 << 22, "cuda": 1 << 29}
 #: why a centre has no score
@@ -85,17 +79,18 @@ class Searchlight:
     Parameters
     ----------
     patterns
-        ``(units, conditions)``, or ``(units, conditions, runs)`` for crossnobis: 0 where a run lacks a condition.
+        ``(units, conditions)``, or ``(units, conditions, runs)`` with ``counts``: 0 where a run lacks a condition.
     models
         What dissimilarities are compared with.
     metric
-        One of :data:`METRICS`, or ``"crossnobis"``.
+        From ``(..., conditions, units)``, or ``(..., conditions, runs, units)`` and ``counts``, to ``(..., pairs)``.
     counts
-        ``(conditions, runs)``: presentations behind each mean, for crossnobis.
+        ``(conditions, runs)``: presentations behind each mean, for metrics that are cross-validated over runs.
     noise
-        Variances ``(units,)`` or covariance ``(units, units)``; default: no whitening, or by ``residuals``.
+        Covariance ``(units, units)``; default: no whitening, or by ``residuals``.
     residuals
-        ``(units, samples)`` with mean 0: covariance is that of the units around each centre, shrunk.
+        ``(units, samples)`` with mean 0, of whose covariance around each centre patterns are freed; it is shrunk after
+        Ledoit & Wolf (2004).
     freedom
         Degrees of freedom of the residuals.
     precision
@@ -104,12 +99,13 @@ class Searchlight:
     Examples
     --------
     >>> import torch
+    >>> from cerebridge.encoding.engine.dissimilarity import euclidean
     >>> from cerebridge.encoding.engine.searchlight import Models, Searchlight
     >>> from cerebridge.encoding.engine.similarity import prepare
     >>> patterns = torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     >>> ready = prepare(torch.tensor([[1.0, 3.0, 2.0]], dtype=torch.float64), "pearson")
     >>> models = Models("pearson", [(torch.tensor([0]), None, ready)])
-    >>> light = Searchlight(patterns, models, "euclidean")
+    >>> light = Searchlight(patterns, models, euclidean)
     >>> scores, why = light.scores(torch.tensor([0, 2]), torch.tensor([0, 1]))
     >>> scores.round(decimals=6).tolist(), why.tolist()
     ([[1.0]], [0])
@@ -117,7 +113,7 @@ class Searchlight:
 
     patterns: torch.Tensor
     models: Models
-    metric: str
+    metric: Callable[..., torch.Tensor]
     counts: torch.Tensor | None = None
     noise: torch.Tensor | None = None
     residuals: torch.Tensor | None = None
@@ -133,8 +129,7 @@ class Searchlight:
         indptr, indices
             The units around centre ``c`` are ``indices[indptr[c]:indptr[c + 1]]``.
         """
-        like = {"dtype": self.precision, "device": self.patterns.device}
-        out = torch.full((len(indptr) - 1, self.models.n), torch.nan, **like)
+        out = self.patterns.new_full((len(indptr) - 1, self.models.n), torch.nan, dtype=self.precision)
         why = torch.full((len(out),), SCORED, device=out.device)
         for centres, units in self._batches(indptr, indices):
             out[centres], why[centres] = self._batch_scores(units)
@@ -161,12 +156,9 @@ class Searchlight:
         why = torch.full((len(units),), SCORED, device=units.device)
         covariance = self._covariance(units)
         if covariance is not None:
-            patterns, singular = whiten_each(patterns, covariance)
+            patterns, singular = _whitened(patterns, covariance)
             why[singular] = SINGULAR
-        if self.counts is None:
-            rdms = METRICS[self.metric](patterns)
-        else:
-            rdms = dissimilarity.crossnobis(patterns, self.counts)
+        rdms = self.metric(patterns) if self.counts is None else self.metric(patterns, self.counts)
         rdms = rdms.to(self.precision)
         why[rdms.isnan().any(dim=-1) & (why == SCORED)] = UNDEFINED
         out = rdms.new_full((len(rdms), self.models.n), torch.nan)
@@ -177,84 +169,21 @@ class Searchlight:
         return out, why
 
     def _covariance(self, units: torch.Tensor) -> torch.Tensor | None:
-        """Noise of the units around each centre: covariances ``(centres, k, k)`` or variances ``(centres, k)``."""
+        """Noise of the units around each centre, ``(centres, k, k)``."""
         if self.residuals is not None:
-            return shrunk_covariances(self.residuals[units].mT, self.freedom)
-        if self.noise is None or self.noise.ndim == 1:
-            return None if self.noise is None else self.noise[units]
-        return self.noise[units[:, :, None], units[:, None]]
+            rows = self.residuals[units].mT
+            return estimate(rows) * (rows.shape[-2] / self.freedom)
+        return None if self.noise is None else self.noise[units[:, :, None], units[:, None]]
 
 
-def shrunk_covariances(residuals: torch.Tensor, freedom: int) -> torch.Tensor:
-    """Covariances shrunk towards equal variances by the amount of Ledoit & Wolf (2004), for many sets of units at once.
-
-    Parameters
-    ----------
-    residuals
-        ``(..., samples, units)`` with mean 0.
-    freedom
-        Degrees of freedom of the samples, by which their squares are divided.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(..., units, units)``.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cerebridge.encoding.engine.searchlight import shrunk_covariances
-    >>> noise = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
-    >>> shrunk_covariances(noise, 2).tolist()
-    [[2.5, 0.0], [0.0, 2.5]]
-    """
-    n, k = residuals.shape[-2:]
-    covariance = residuals.mT @ residuals / n
-    size = covariance.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
-    spread = covariance.square().sum(dim=(-2, -1))
-    distance = spread / k - size.square()
-    error = (residuals.square().sum(dim=-1).square().sum(dim=-1) / n - spread) / (k * n)
-    share = torch.minimum(error, distance) / distance.where(distance > 0, 1)
-    shrunk = covariance * (1 - share)[..., None, None]
-    shrunk.diagonal(dim1=-2, dim2=-1).add_((share * size)[..., None])
-    return shrunk * (n / freedom)
-
-
-def whiten_each(patterns: torch.Tensor, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Divide patterns by the noise of their own units.
-
-    Parameters
-    ----------
-    patterns
-        ``(centres, ..., units)``.
-    covariance
-        ``(centres, units, units)``, or variances ``(centres, units)``.
-
-    Returns
-    -------
-    patterns
-        Whitened; meaningless where the covariance is singular.
-    singular
-        ``(centres,)``.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cerebridge.encoding.engine.searchlight import whiten_each
-    >>> whiten_each(torch.tensor([[[2.0, 3.0]]]), torch.tensor([[4.0, 9.0]]))[0].tolist()
-    [[[1.0, 1.0]]]
-    """
-    full = covariance.ndim == 3
-    scale = (covariance.diagonal(dim1=-2, dim2=-1) if full else covariance).sqrt()
-    singular = ~(scale > 0).all(dim=-1)
-    middle = (slice(None), *[None] * (patterns.ndim - 2))
-    patterns = patterns / scale.to(patterns.dtype)[middle]
-    if not full:
-        return patterns, singular
-    # on the scale of correlations, units of measurement cannot make a matrix look singular
-    factor, failed = torch.linalg.cholesky_ex(covariance / scale[:, :, None] / scale[:, None])
-    smallest = (factor.shape[-1] * torch.finfo(factor.dtype).eps) ** 0.5
-    singular |= (failed > 0) | ~(factor.diagonal(dim1=-2, dim2=-1) > smallest).all(dim=-1)
-    columns = patterns.flatten(1, -2).mT
-    whitened: torch.Tensor = torch.linalg.solve_triangular(factor.to(columns.dtype), columns, upper=False)
-    return whitened.mT.reshape(patterns.shape), singular
+def _whitened(patterns: torch.Tensor, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patterns divided by the noise of their own units, and for which centres that is singular."""
+    try:
+        whitened = whiten(patterns, covariance)
+    except ValueError:
+        if len(patterns) == 1:
+            return patterns, torch.ones(1, dtype=torch.bool, device=patterns.device)
+        parts = [_whitened(patterns[k : k + 1], covariance[k : k + 1]) for k in range(len(patterns))]
+        whitened, singular = (torch.cat(part) for part in zip(*parts, strict=True))
+        return whitened, singular
+    return whitened, torch.zeros(len(patterns), dtype=torch.bool, device=patterns.device)

@@ -129,5 +129,7 @@ def _selected(values: xr.DataArray, label: str, name: str) -> xr.DataArray:
     if not here.size:
         known = ", ".join(map(repr, dict.fromkeys(np.atleast_1d(labels).tolist()))) or "none"
         raise ValueError(f"the result has no {label} {quoted(name)}; there are {known}.")
-    dim = values.coords[label].dims
-    return values.isel({dim[0]: here}) if dim else values
+    dims = values.coords[label].dims
+    if not dims:
+        return values
+    return values.isel({dims[0]: int(here[0]) if dims == (label,) else here})

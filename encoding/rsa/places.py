@@ -87,13 +87,13 @@ def places_of(source: Any, mesh: Any = "fsaverage5", *, on_grid: bool = False) -
         return _labelled(source, mesh, on_grid)
     if isinstance(source, str) and source.startswith("fsaverage"):
         source = read_mesh(source)
+    if isinstance(source, str | Path) or hasattr(source, "affine"):
+        return _masked(source, on_grid)
     if hasattr(source, "mesh"):
         inside = {side: np.ravel(part) > 0 for side, part in source.data.parts.items()}
         return _surface(*_stacked(inside), source.mesh)
     if hasattr(source, "parts"):
         return _surface(*_stacked({s: np.ones(p.n_vertices, bool) for s, p in source.parts.items()}), source)
-    if isinstance(source, str | Path) or hasattr(source, "affine"):
-        return _masked(source, on_grid)
     raise TypeError(
         f"the source is a {type(source).__name__}; give a labelled array, the image of a mask, or a surface."
     )

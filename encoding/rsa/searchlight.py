@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -18,12 +17,16 @@ from ...neuro.assembly import quoted, validate
 from ...neuro.progress import track
 from ..audit import fingerprint, versions
 from ..cluster import Blocks
-from ..engine.searchlight import CONSTANT, METRICS, SCORED, SINGULAR, UNDEFINED, Models, Searchlight
+from ..containers import to_tensor
+from ..engine.dissimilarity import whiten
+from ..engine.searchlight import CONSTANT, SCORED, SINGULAR, UNDEFINED, Models, Searchlight
 from ..results import Result
 from .images import PLACE
+from .metrics import METRICS, check_request
 from .neighbourhoods import Neighbourhoods, find_neighbours
+from .noise import given_noise
 from .pairs import check_rdms, pair_table
-from .patterns import mean_patterns, noise_covariance, run_patterns
+from .patterns import Design, check_finite, mean_patterns, run_patterns
 from .places import places_of
 from .preparation import check_method, matched, precision, prepare_checked
 
@@ -69,8 +72,9 @@ def run_searchlight(
     radius
         Instead: mm, as there.
     metric, noise, cv
-        As of :func:`rdm`. ``noise="residual"`` is estimated around every centre: the covariance of its own units over
-        the deviations of presentations from the mean of their stimulus, shrunk (Ledoit & Wolf, 2004).
+        As of :func:`rdm`, but for metrics of counts and rates, ``"decoding"`` and noise by run. ``"residual"`` is
+        estimated around every centre: the covariance of its own units over the deviations of presentations from the
+        mean of their stimulus, shrunk (Ledoit & Wolf, 2004).
     method
         How RDMs are compared: see :func:`compare`.
     mesh
@@ -123,7 +127,7 @@ def run_searchlight(
     started = time.perf_counter()
     parts, audits = [], {}
     for name, one in people.items():
-        check_array(one, metric, method, noise)
+        check_array(one, metric, method, noise, cv)
         around = neighbours or find_neighbours(one, radius=radius, mesh=mesh, progress=progress)
         check_units(one, around, mesh)
         part, audits[name] = _searched(
@@ -147,19 +151,18 @@ def run_searchlight(
     return Result(dataset)
 
 
-def check_array(array: xr.DataArray, metric: str, method: str, noise: Any) -> None:
-    """Refuse what has no patterns, and unknown requests."""
+def check_array(array: xr.DataArray, metric: str, method: str, noise: Any, cv: str) -> None:
+    """Refuse what has no patterns, and what no searchlight can do."""
     if validate(array).dims != ("presentation", "neuroid"):
         raise ValueError(
             f"a searchlight takes presentation × neuroid, and the array is {' × '.join(map(str, array.dims))}; "
             "average a recording into trials, or select a time bin, first."
         )
     check_method(method)
-    known = (*METRICS, "crossnobis")
+    known = [name for name, how in METRICS.items() if not how.rates and how.of != "presentations"]
     if metric not in known:
-        raise ValueError(f"metric={metric!r} is unknown; use {', '.join(map(repr, known))}.")
-    if metric == "mahalanobis" and noise is None:
-        raise ValueError("metric='mahalanobis' needs noise=: a covariance, variances, or 'residual'.")
+        raise ValueError(f"metric={metric!r} is unknown to searchlights; use {', '.join(map(repr, known))}.")
+    check_request(array, metric, noise, cv, (1.0, 0.0))
 
 
 def check_units(array: xr.DataArray, around: Neighbourhoods, mesh: Any) -> None:
@@ -200,18 +203,22 @@ def _searched(
     where = resolve_device(device)
     label = str(array.name or array.attrs["modality"])
     counts = None
-    if metric == "crossnobis":
+    if METRICS[metric].of == "runs":
         patterns, counts, stimuli = run_patterns(array, cv, label, where)
+        _check_together(counts, stimuli, label, cv)
     else:
         patterns, stimuli = mean_patterns(array, label, where)
     names, rows = _model_rows(models, stimuli)
+    noises = _noise(noise, array, label, where)
+    if (variances := noises.pop("variances", None)) is not None:
+        patterns = whiten(patterns, variances)
     light = Searchlight(
         patterns=patterns[0].movedim(-1, 0).contiguous(),
         models=_prepared(names, torch.as_tensor(rows, dtype=precision(where), device=where), method),
-        metric=metric,
+        metric=METRICS[metric].function,
         counts=counts,
         precision=precision(where),
-        **_noise(noise, array, label, where),
+        **noises,
     )
     order = np.argsort(around.sizes, kind="stable")
     blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
@@ -231,7 +238,19 @@ def _searched(
         {"model": names, "split": [0], **units, "n_units": ("unit", around.sizes)},
         {name: array.attrs[name] for name in PLACE if name in array.attrs},
     )
-    return dataset, _audit(why, around, label, metric, noise)
+    return dataset, _audit(why, around, label, request)
+
+
+def _check_together(counts: torch.Tensor, stimuli: Array, label: str, cv: str) -> None:
+    """Refuse two stimuli that no run holds."""
+    there = (counts > 0).double()
+    apart = (there @ there.T == 0).nonzero()
+    if len(apart):
+        a, b = (quoted(stimuli[int(k)]) for k in apart[0])
+        raise ValueError(
+            f"stimuli {a} and {b} of {label!r} never occur in the same {cv}; a cross-validated metric needs one "
+            "that holds both."
+        )
 
 
 def _block(around: Neighbourhoods, centres: Array) -> tuple[Array, Array]:
@@ -287,44 +306,47 @@ def _prepared(names: list[str], rows: torch.Tensor, method: str) -> Models:
 
 
 def _noise(noise: Any, array: xr.DataArray, label: str, where: torch.device) -> dict[str, Any]:
-    """What whitens the patterns, as :class:`Searchlight` takes it."""
-    exact = {"dtype": precision(where), "device": where}
-    if not isinstance(noise, str):
-        n = array.sizes["neuroid"]
-        found = noise_covariance(noise, array, np.arange(n), n, label)
-        return {} if found is None else {"noise": torch.as_tensor(found, **exact)}
-    if noise != "residual":
+    """What whitens the patterns: ``variances`` of units, or what :class:`Searchlight` takes."""
+    exact: dict[str, Any] = {"dtype": precision(where), "device": where}
+    if isinstance(noise, str):
+        deviations, freedom = _residuals(array, label, exact)
+        return {"residuals": deviations, "freedom": freedom}
+    if noise is None:
+        return {}
+    found = given_noise(noise, array, np.arange(array.sizes["neuroid"]), label, np.array([]))
+    if found.ndim == 3:
         raise ValueError(
-            f"noise={noise!r} is unknown; use 'residual', a covariance (units × units) or variances."
+            "noise has a covariance of each run; a searchlight takes one of all runs: give their mean."
         )
-    deviations, freedom = residuals(array, label)
-    return {"residuals": torch.as_tensor(deviations.T.copy(), **exact), "freedom": freedom}
+    return {"variances" if found.ndim == 1 else "noise": to_tensor(found).to(**exact)}
 
 
-def residuals(array: xr.DataArray, label: str) -> tuple[Array, int]:
-    """Deviations of presentations from the mean of their stimulus, and their degrees of freedom."""
-    codes = pd.factorize(array.coords["stimulus_id"].values)[0]
-    counts = np.bincount(codes)
-    freedom = len(codes) - len(counts)
+def _residuals(array: xr.DataArray, label: str, exact: dict[str, Any]) -> tuple[torch.Tensor, int]:
+    """Deviations of presentations from the mean of their stimulus, units × presentations, and degrees of freedom."""
+    design = Design.of(array)
+    freedom = len(design.codes) - len(design.stimuli)
     if freedom < 1:
         raise ValueError(
             f"noise='residual' needs repeated stimuli, and {label!r} has one presentation of each."
         )
-    values = np.asarray(array.values, dtype=np.float64)
-    means = np.zeros((len(counts), values.shape[1]))
-    np.add.at(means, codes, values)
-    deviations = values - (means / counts[:, None])[codes]
-    quiet = np.flatnonzero(~(deviations.std(axis=0) > 0))
-    if quiet.size:
-        unit = array.coords["neuroid_id"].values[quiet[0]]
+    values = to_tensor(array).to(**exact)
+    units = array.coords["neuroid_id"].values
+    check_finite(values, label, design.stimuli[design.codes], units)
+    deviations = values - design.means(values)[:, 0][design.codes]
+    quiet = ~(deviations.square().amax(dim=0) > 0)
+    if bool(quiet.any()):
         raise ValueError(
-            f"unit {quoted(unit)} of {label!r} has no noise at all, so noise='residual' cannot scale it; leave it out."
+            f"unit {quoted(units[int(quiet.nonzero()[0])])} of {label!r} has no noise at all, so noise='residual' "
+            "cannot scale it; leave it out."
         )
-    return deviations, freedom
+    return deviations.T.contiguous(), freedom
 
 
-def _audit(why: Array, around: Neighbourhoods, label: str, metric: str, noise: Any) -> dict[str, Any]:
+def _audit(
+    why: Array, around: Neighbourhoods, label: str, request: tuple[str, str, Any, str]
+) -> dict[str, Any]:
     """How many centres have a score and why others have none; warns of those, and refuses where none has."""
+    metric, _, noise, cv = request
     missing = {said: int((why == reason).sum()) for reason, said in REASONS.items()}
     missing = {said: n for said, n in missing.items() if n}
     said = "; ".join(f"{n} because {reason}" for reason, n in missing.items())
@@ -341,7 +363,7 @@ def _audit(why: Array, around: Neighbourhoods, label: str, metric: str, noise: A
         "around": repr(around),
         "not_scored": missing,
         "left_out_for_too_few_units": around.n_left_out,
-        "cross_validated": "over runs" if metric == "crossnobis" else "no: noise adds to distances",
+        "cross_validated": f"over {cv}" if METRICS[metric].of == "runs" else "no: noise adds to distances",
         "noise": "none"
         if noise is None
         else "residuals around each centre"
