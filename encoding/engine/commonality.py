@@ -43,12 +43,11 @@ def explained_shares(
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.commonality import explained_shares
-    >>> products = torch.tensor([[0.6, -0.8]])
-    >>> sets = [(0,), (1,), (0, 1)]
-    >>> explained_shares(torch.eye(2), products, torch.ones(1), sets)[0].round(decimals=4).tolist()
-    [[0.36], [0.64], [1.0]]
-    >>> explained_shares(torch.eye(2), products, torch.ones(1), sets, nonnegative=True)[0].round(decimals=4).tolist()
-    [[0.36], [0.0], [0.36]]
+    >>> gram, products, sets = torch.eye(2), torch.tensor([[0.5, -0.5]]), [(0,), (1,), (0, 1)]
+    >>> explained_shares(gram, products, torch.ones(1), sets)[0].tolist()
+    [[0.25], [0.25], [0.5]]
+    >>> explained_shares(gram, products, torch.ones(1), sets, nonnegative=True)[0].tolist()
+    [[0.25], [0.0], [0.25]]
     """
     shares = products.new_zeros(len(sets), len(products))
     weights = products.new_zeros(len(sets), *products.shape)

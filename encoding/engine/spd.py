@@ -58,8 +58,9 @@ def negative_riemannian(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.spd import negative_riemannian
-    >>> round(negative_riemannian(torch.diag(torch.tensor([1.0, 2.0])), 3 * torch.eye(2)).item(), 4)
-    0.0
+    >>> a, b = (torch.diag(torch.tensor(v)).double() for v in ([1.0, 0.0], [1.0, 4.0]))
+    >>> round(negative_riemannian(a, b).item(), 3)
+    -0.98
     """
     factor, failed = torch.linalg.cholesky_ex(b)
     smallest = b.shape[-1] * torch.finfo(b.dtype).eps

@@ -128,7 +128,7 @@ def whitened_form(
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.whitened import whitened_form
-    >>> whitened_form(torch.tensor([2.0, 2.0, 2.0])).round(decimals=4).tolist()
+    >>> whitened_form(torch.tensor([2.0, 2.0, 2.0]).double()).round(decimals=4).tolist()
     [-0.4714, -0.4714, -0.4714, 0.6667, 0.6667, 0.6667]
     """
     if known is None:

@@ -23,8 +23,10 @@ from .preparation import (
     ordered,
     precision,
     prepare_checked,
-    vectors,
 )
+
+#: dissimilarities that are prepared at once
+CHUNK = 1 << 23
 
 
 def compare(
@@ -83,7 +85,7 @@ def compare(
     >>> rsa.compare([1, 2, 3], [1, 2, 4], method="tau-a")
     1.0
     >>> round(rsa.compare([1, 2, 3, 5, 4, 6], [2, 1, 3, 4, 5, 6], given=[1, 1, 2, 2, 3, 3]), 3)
-    0.6
+    0.535
     """
     check_method(method)
     check_partial(method, given, semi)
@@ -97,7 +99,7 @@ def compare(
             )
         return _compare_labelled(sides, method, sigma, semi, device)
     where = a.device if isinstance(a, torch.Tensor) else resolve_device(device)
-    rows = {name: to_tensor(side, where, precision(where)) for name, side in sides.items()}
+    rows = {name: to_tensor(side, where) for name, side in sides.items()}
     x = rows["a"]
     for name, y in rows.items():
         if x.ndim not in (1, 2) or y.ndim not in (1, 2) or x.shape[-1] != y.shape[-1]:
@@ -127,11 +129,13 @@ def _compare_labelled(
     device: str | torch.device,
 ) -> xr.DataArray:
     for name, side in sides.items():
-        check_enough(check_rdms(side, name), name)
+        # more than three pairs are of more than three stimuli
+        if check_rdms(side, name).sizes["pair"] < 4:
+            check_enough(side, name)
     where = resolve_device(device)
     first = ordered(sides["a"], method, "a")
     labels = {name: side.coords["neuroid_id"].values for name, side in sides.items()}
-    rows = {name: vectors(matched(first, side, ("a", name)), where) for name, side in sides.items()}
+    rows = {name: to_tensor(matched(first, side, ("a", name)), where) for name, side in sides.items()}
     values, lacking = _all_with_all(rows, method, sigma, semi, labels)
     coords: dict[str, tuple[str, Any]] = {}
     for suffix in ("a", "b"):
@@ -160,7 +164,7 @@ def _all_with_all(
         a = a.masked_fill(unknown, torch.nan)
     if not _lacks(a) and not _lacks(b):
         return _over_known({**rows, "a": a}, labels, method, semi, noise, None), 0
-    found = a.new_empty(len(a), len(b))
+    found = torch.empty(len(a), len(b), dtype=precision(a.device), device=a.device)
     for in_a, in_b, known in known_together(a, b):
         some, names = {**rows, "a": a[in_a], "b": b[in_b]}, dict(labels)
         names |= {"a": labels["a"][in_a.cpu().numpy()], "b": labels["b"][in_b.cpu().numpy()]}
@@ -177,18 +181,30 @@ def _over_known(
     known: torch.Tensor | None,
 ) -> torch.Tensor:
     """Similarities over pairs that all RDMs have (``None``: all)."""
-    ready = {
-        name: prepare_checked(
-            side if known is None else side[:, known], method, name, labels[name], noise, known
-        )
-        for name, side in rows.items()
-    }
-    if "given" in ready:
-        covariates = ready.pop("given")
-        ready |= take_out({side: ready[side] for side in semi or "ab"}, covariates, labels)
-    found = similarities(ready["a"], ready["b"], method)
-    check_found(found, method, "b", labels["b"])
-    return found.to(rows["a"].dtype)
+    precise = precision(rows["a"].device)
+
+    def prepared(name: str, some: slice = slice(None)) -> torch.Tensor:
+        side = rows[name][some]
+        side = (side if known is None else side[:, known]).to(precise)
+        return prepare_checked(side, method, name, labels[name][some], noise, known)
+
+    covariates = prepared("given") if "given" in rows else None
+
+    def left_of(name: str, some: slice = slice(None)) -> torch.Tensor:
+        ready = prepared(name, some)
+        if covariates is None or (semi and semi != name):
+            return ready
+        return take_out(ready, covariates, name, labels[name][some], labels["given"])
+
+    first = left_of("a")
+    # a few rows at a time, so that what is prepared of the larger set is never held as a whole
+    step = max(1, CHUNK // rows["b"].shape[-1])
+    parts = []
+    for start in range(0, len(rows["b"]), step):
+        some = slice(start, start + step)
+        parts.append(similarities(first, left_of("b", some), method))
+        check_found(parts[-1], method, "b", labels["b"][some])
+    return torch.cat(parts, dim=-1).to(precise)
 
 
 def _lacks(rows: torch.Tensor) -> bool:

@@ -26,18 +26,18 @@ def check_partial(method: str, given: Any, semi: Any) -> None:
 
 
 def take_out(
-    sides: dict[str, torch.Tensor], covariates: torch.Tensor, labels: dict[str, Any]
-) -> dict[str, torch.Tensor]:
+    prepared: torch.Tensor, covariates: torch.Tensor, which: str, labels: Any, covariate_labels: Any
+) -> torch.Tensor:
     """Prepared RDMs less what prepared covariates explain of them.
 
     Parameters
     ----------
-    sides
-        Sets of RDMs by what they are called.
-    covariates
+    prepared, covariates
         One a row.
-    labels
-        Names of the RDMs of each set and of the covariates (``"given"``), or ``None``.
+    which, labels
+        What the set of RDMs is called, and its RDMs.
+    covariate_labels
+        Names of the covariates.
 
     Raises
     ------
@@ -46,20 +46,13 @@ def take_out(
     """
     basis, collinear = orthonormal(covariates)
     if bool(collinear.any()):
-        name = _name(int(collinear.nonzero()[0]), "given", labels)
-        raise ValueError(f"{name} is collinear: a combination of the covariates before it; leave it out.")
-    out = {}
-    for which, prepared in sides.items():
-        out[which] = residuals(prepared, basis)
-        empty = out[which].isnan().any(dim=-1).nonzero()
-        if len(empty):
-            raise ValueError(
-                f"{_name(int(empty[0]), which, labels)} is a combination of the covariates, so nothing of it is left "
-                "to compare; leave it, or one of them, out."
-            )
-    return out
-
-
-def _name(k: int, which: str, labels: dict[str, Any]) -> str:
-    names = labels[which]
-    return f"{which}[{k}]" if names is None else f"RDM {quoted(names[k])} of {which}"
+        name = quoted(covariate_labels[int(collinear.nonzero()[0])])
+        raise ValueError(f"covariate {name} is collinear: a combination of those before it; leave it out.")
+    left = residuals(prepared, basis)
+    empty = left.isnan().any(dim=-1).nonzero()
+    if len(empty):
+        raise ValueError(
+            f"RDM {quoted(labels[int(empty[0])])} of {which} is a combination of the covariates, so nothing of it is "
+            "left to compare; leave it, or one of them, out."
+        )
+    return left
