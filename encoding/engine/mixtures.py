@@ -238,7 +238,8 @@ def _centred(rows: torch.Tensor) -> torch.Tensor:
 def _sums(rows: torch.Tensor, places: torch.Tensor, n: int) -> torch.Tensor:
     """Sum over the pairs of each condition, ``(..., rows, conditions)``."""
     sums = rows.new_zeros(*rows.shape[:-1], n)
-    return sums.index_add_(-1, places[0], rows).index_add_(-1, places[1], rows)
+    sums.index_add_(-1, places[0], rows).index_add_(-1, places[1], rows)
+    return sums
 
 
 def _standardised(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -16,13 +17,13 @@ from ..parameters import whole_number
 from ..results import Result
 from .folds import (
     FEWEST_STIMULI,
-    Fold,
+    Folds,
     Material,
     Models,
     Sample,
     default_folds,
+    draw_folds,
     evaluate,
-    folds,
     gather,
     pooled,
 )
@@ -32,7 +33,7 @@ Array = NDArray[np.float64]
 #: numbers of people and of stimuli from which there are 3, 4 and 5 folds
 PEOPLE, STIMULI = (6, 12, 20), (12, 24, 40)
 #: share of different people or stimuli in a bootstrap sample
-DISTINCT = 1 - 1 / np.e
+DISTINCT = 1 - math.exp(-1)
 
 
 def crossvalidate(
@@ -111,12 +112,12 @@ def crossvalidate(
     pool = pooled(material, sample)
     found = np.empty((2 * n_models + 2, repeats, n_stimuli, len(material.data)))
     for repeat in track(range(repeats), "cross-validating models"):
-        for fold in folds(material.groups, sample, n_people, n_stimuli, rng):
-            scores = evaluate(material, fold, pool, training=True).numpy()
-            _check_scores(material, scores[:n_models], fold, data)
-            found[:, repeat, fold.part, fold.test.people] = scores
-    found = found.reshape(len(found), repeats * n_stimuli, -1)
-    dataset = _dataset(material, found, data, repeats, n_stimuli)
+        folds = draw_folds(material.groups, sample, n_people, n_stimuli, rng)
+        for part in range(n_stimuli):
+            scores = evaluate(material, sample, folds, part, pool, training=True).numpy()
+            _check_scores(material, scores[:n_models], len(folds.stimuli[part][1]), data)
+            found[:, repeat, part] = scores
+    dataset = _dataset(material, found.reshape(len(found), repeats * n_stimuli, -1), data, repeats)
     dataset.attrs |= {
         "audit": _audit(material, data, n_people, n_stimuli, repeats),
         "provenance": {
@@ -189,14 +190,15 @@ def crossvalidate_samples(
     found = np.full((len(people), repeats, len(material.names) + 2), np.nan)
     draws = list(zip(np.asarray(people), np.asarray(stimuli), strict=True))
     for k, (drawn_people, drawn_stimuli) in enumerate(track(draws, "cross-validating samples")):
-        sample = Sample(*(np.repeat(np.arange(len(n)), n) for n in (drawn_people, drawn_stimuli)))
-        n_groups = len(np.unique(material.groups[sample.people]))
-        if n_groups < n_people or len(np.unique(sample.stimuli)) < FEWEST_STIMULI * n_stimuli:
+        chosen = np.flatnonzero(drawn_people)
+        sample = Sample(chosen, drawn_people[chosen], np.repeat(np.arange(len(drawn_stimuli)), drawn_stimuli))
+        n_groups = len(np.unique(material.groups[chosen]))
+        if n_groups < n_people or np.count_nonzero(drawn_stimuli) < FEWEST_STIMULI * n_stimuli:
             continue
         pool = pooled(material, sample)
         for repeat in range(repeats):
-            parts = folds(material.groups, sample, n_people, n_stimuli, rng)
-            found[k, repeat] = _mean_scores(material, parts, pool)
+            folds = draw_folds(material.groups, sample, n_people, n_stimuli, rng)
+            found[k, repeat] = _mean_scores(material, sample, folds, pool)
     # a sample in which one of the similarities is undefined is out for all models, so that they stay comparable
     found[~np.isfinite(found).all(axis=(1, 2))] = np.nan
     found = found.swapaxes(1, 2)
@@ -234,9 +236,12 @@ def corrected_covariance(values: Array) -> Array:
     return corrected
 
 
-def _mean_scores(material: Material, parts: Iterable[Fold], pool: Any) -> Array:
-    """Mean over test people, then over folds, of the scores and ceilings."""
-    return np.mean([evaluate(material, fold, pool).mean(dim=1).numpy() for fold in parts], axis=0)
+def _mean_scores(material: Material, sample: Sample, folds: Folds, pool: torch.Tensor) -> Array:
+    """Mean of scores and ceilings over the test people, then over folds."""
+    parts = [evaluate(material, sample, folds, part, pool) for part in range(len(folds.stimuli))]
+    share = folds.test * sample.counts
+    share = share / share.sum(axis=1, keepdims=True) / len(share)
+    return np.asarray(torch.stack(parts).mean(dim=0).numpy() @ share.sum(axis=0))
 
 
 def _fold_numbers(
@@ -259,23 +264,20 @@ def _fold_numbers(
     return n_people, n_stimuli
 
 
-def _check_scores(material: Material, scores: Array, fold: Fold, data: xr.DataArray) -> None:
+def _check_scores(material: Material, scores: Array, n_stimuli: int, data: xr.DataArray) -> None:
     undefined = np.argwhere(~np.isfinite(scores))
     if len(undefined):
         model, person = undefined[0]
-        label = data.coords["neuroid_id"].values[fold.test.people[person]]
+        label = data.coords["neuroid_id"].values[person]
         raise ValueError(
-            f"the similarity of model {material.names[model]!r} to {str(label)!r} is undefined on "
-            f"{len(fold.test.stimuli)} test stimuli, because one of them is constant there; use fewer folds over "
-            "conditions, or method='rho-a'."
+            f"the similarity of model {material.names[model]!r} to {str(label)!r} is undefined on {n_stimuli} test "
+            "stimuli, because one of them is constant there; use fewer folds over conditions, or method='rho-a'."
         )
 
 
-def _dataset(
-    material: Material, found: Array, data: xr.DataArray, repeats: int, n_stimuli: int
-) -> xr.Dataset:
-    """Scores, ceilings and labels."""
-    n = len(material.names)
+def _dataset(material: Material, found: Array, data: xr.DataArray, repeats: int) -> xr.Dataset:
+    """Scores, ceilings and labels; ``found`` holds models and ceilings × splits × RDMs."""
+    n, n_stimuli = len(material.names), found.shape[1] // repeats
     dims = ("model", "split", "unit")
     units = {name: ("unit", c.values) for name, c in data.coords.items() if c.dims == ("rdm",)}
     dataset = xr.Dataset(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from ..engine.mixtures import RANKED, scaled
 from .models import MixtureModel, check_varying, in_order, row_similarities, values_of
@@ -21,19 +22,25 @@ FEWEST_STIMULI = 3
 
 @dataclass(frozen=True)
 class Sample:
-    """People and stimuli by number; those drawn several times stand there several times."""
+    """Different people by number and how often each is drawn; stimuli by number, as often as they are drawn."""
 
     people: Indices
+    counts: Indices
     stimuli: Indices
 
 
 @dataclass(frozen=True)
-class Fold:
-    """What models are fitted on and scored on, and which part of the stimuli that is."""
+class Folds:
+    """One random division of people (``(folds, people)``, whom to fit on and whom to test) and of stimuli."""
 
-    train: Sample
-    test: Sample
-    part: int
+    train: NDArray[np.bool_]
+    test: NDArray[np.bool_]
+    stimuli: list[tuple[Indices, Indices]]
+
+    @property
+    def of_person(self) -> Indices:
+        """The fold in which each of the people is tested."""
+        return self.test.argmax(axis=0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Material:
     @property
     def everything(self) -> Sample:
         """All people and all stimuli, once each."""
-        return Sample(np.arange(len(self.data)), np.arange(len(self.index)))
+        people = np.arange(len(self.data))
+        return Sample(people, np.ones_like(people), np.arange(len(self.index)))
 
 
 def gather(models: Models, data: xr.DataArray, method: str) -> Material:
@@ -63,7 +71,7 @@ def gather(models: Models, data: xr.DataArray, method: str) -> Material:
     stimuli, values = in_order(check_rdms(data, "data"), "data")
     mixers: list[MixtureModel | None] = []
     bases = []
-    named = _named(models)
+    named = named_models(models)
     for name, model in named.items():
         which = f"model {name!r}"
         fitted = isinstance(model, MixtureModel)
@@ -93,26 +101,30 @@ def default_folds(n: float, borders: tuple[int, int, int]) -> int:
     return 2 + sum(n >= border for border in borders)
 
 
-def folds(
+def draw_folds(
     groups: Indices, sample: Sample, n_people: int, n_stimuli: int, rng: np.random.Generator
-) -> Iterator[Fold]:
+) -> Folds:
     """Random folds over the people and the stimuli of a sample; copies are never on both sides.
 
     With one fold the same are trained on and tested on.
     """
-    stimuli = list(_parts(sample.stimuli, sample.stimuli, n_stimuli, rng))
-    for people_train, people_test in _parts(sample.people, groups[sample.people], n_people, rng):
-        for part, (train, test) in enumerate(stimuli):
-            yield Fold(Sample(people_train, train), Sample(people_test, test), part)
+    stimuli = _held_out(sample.stimuli, n_stimuli, rng)
+    people = _held_out(groups[sample.people], n_people, rng)
+    divided = [(sample.stimuli[~test], sample.stimuli[test]) for test in stimuli]
+    if n_stimuli == 1:
+        divided = [(sample.stimuli, sample.stimuli)]
+    return Folds(~people if n_people > 1 else people, people, divided)
 
 
-def evaluate(material: Material, fold: Fold, pool: torch.Tensor, training: bool = False) -> torch.Tensor:
-    """Scores on the test part of models fitted on the training part, and the noise ceilings there.
+def evaluate(
+    material: Material, sample: Sample, folds: Folds, part: int, pool: torch.Tensor, training: bool = False
+) -> torch.Tensor:
+    """Scores on one test part of the stimuli, of models fitted on the other stimuli and other people.
 
     Parameters
     ----------
-    material, fold
-        Where from.
+    material, sample, folds, part
+        Where from, and which part of the stimuli is tested.
     pool
         The pool of all people, one dissimilarity a pair: what the upper ceiling is the similarity with.
     training
@@ -121,37 +133,43 @@ def evaluate(material: Material, fold: Fold, pool: torch.Tensor, training: bool 
     Returns
     -------
     torch.Tensor
-        ``(models + 2, test people)``: scores, lower and upper ceiling; with ``training`` the mean scores of the
-        models on the training part as further rows. NaN where a similarity is undefined.
+        ``(models + 2, people)``: scores, lower and upper ceiling; with ``training`` the mean scores of the models on
+        what they were fitted to as further rows. NaN where a similarity is undefined.
     """
-    pairs, places = _pairs(material.index, fold.train.stimuli)
-    seen = material.data[fold.train.people][:, pairs]
+    fitted_on, tested_on = folds.stimuli[part]
+    counts = torch.as_tensor(folds.train * sample.counts, dtype=torch.float64)
+    share = counts / counts.sum(dim=1, keepdim=True)
+    pairs, places = _pairs(material.index, fitted_on)
+    seen = material.data[sample.people][:, pairs]
     weights = [
-        _weights(model, rows[:, pairs], seen, material.method, places)
+        _weights(model, rows[:, pairs], seen, share, material.method, places)
         for model, rows in zip(material.models, material.bases, strict=True)
     ]
-    scores = []
+    mine = torch.as_tensor(folds.of_person)
+    further = []
     if training:
-        fitted = _predictions(material, weights, pairs)
-        found = _similarities(fitted, seen, material.method, places).mean(dim=1, keepdim=True)
-        scores = [found.expand(-1, len(fold.test.people))]
-    pairs, places = _pairs(material.index, fold.test.stimuli)
-    test, others = (material.data[part.people][:, pairs] for part in (fold.test, fold.train))
+        found = _similarities(_predictions(material, weights, pairs), seen, material.method, places)
+        further = [(found.view(-1, *share.shape) * share).sum(dim=-1)[:, mine]]
+    pairs, places = _pairs(material.index, tested_on)
+    test = material.data[sample.people][:, pairs]
     shown = torch.cat([_predictions(material, weights, pairs), pool[None, pairs]])
     found = _similarities(shown, test, material.method, places)
-    lower = _lower_ceiling(material, fold, others, test, places)
-    return torch.cat([found[:-1], lower, found[-1:], *scores])
+    scores = found[:-1].view(-1, *share.shape)[:, mine, torch.arange(len(mine))]
+    lower = _lower_ceiling(material.groups[sample.people], counts[mine], test, material.method, places)
+    return torch.cat([scores, lower[None], found[-1:], *further])
 
 
 def pooled(material: Material, sample: Sample) -> torch.Tensor:
     """The pool of a sample's people, scaled over its stimuli; NaN for pairs that are not in it."""
     pairs, places = _pairs(material.index, sample.stimuli)
+    rows = _scaled(material.data[sample.people][:, pairs], material.method, places)
     out = torch.full_like(material.data[0], torch.nan)
-    out[pairs] = _scaled(material.data[sample.people][:, pairs], material.method, places).nanmean(dim=0)
+    out[pairs] = _mean_of_rows(torch.as_tensor(sample.counts)[None], rows)[0]
     return out
 
 
-def _named(models: Models) -> dict[str, Any]:
+def named_models(models: Models) -> dict[str, Any]:
+    """Models by name, each an array of one RDM or a model to be fitted."""
     if isinstance(models, xr.DataArray):
         labels = check_rdms(models, "models").coords["neuroid_id"].values
         return {str(label): models.isel(rdm=[k]) for k, label in enumerate(labels)}
@@ -164,16 +182,10 @@ def _named(models: Models) -> dict[str, Any]:
     return {str(name): model for name, model in models.items()}
 
 
-def _parts(
-    drawn: Indices, groups: Indices, n: int, rng: np.random.Generator
-) -> Iterator[tuple[Indices, Indices]]:
-    """What is drawn, in training and test parts of whole groups."""
-    if n == 1:
-        yield drawn, drawn
-        return
-    for held_out in np.array_split(rng.permutation(np.unique(groups)), n):
-        test = np.isin(groups, held_out)
-        yield drawn[~test], drawn[test]
+def _held_out(labels: Indices, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which are tested in each of the folds, ``(folds, labels)``; equal labels together."""
+    parts = np.array_split(rng.permutation(np.unique(labels)), n)
+    return np.stack([np.isin(labels, part) for part in parts])
 
 
 def _pairs(index: Indices, stimuli: Indices) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,16 +198,23 @@ def _pairs(index: Indices, stimuli: Indices) -> tuple[torch.Tensor, torch.Tensor
 
 
 def _weights(
-    model: MixtureModel | None, bases: torch.Tensor, seen: torch.Tensor, method: str, places: torch.Tensor
+    model: MixtureModel | None,
+    bases: torch.Tensor,
+    seen: torch.Tensor,
+    share: torch.Tensor,
+    method: str,
+    places: torch.Tensor,
 ) -> torch.Tensor:
+    """Weights of a model's RDMs in every fold over people."""
     if model is None:
-        return torch.ones(1, dtype=bases.dtype)
+        return torch.ones(len(share), 1, dtype=bases.dtype)
     known = bases.isfinite().all(dim=0) & seen.isfinite().all(dim=0)
-    return model.mix(bases[:, known], seen[:, known], method, places[:, known])
+    return model.mix(bases[:, known], seen[:, known], share, method, places[:, known])
 
 
 def _predictions(material: Material, weights: list[torch.Tensor], pairs: torch.Tensor) -> torch.Tensor:
-    return torch.stack([w @ rows[:, pairs] for w, rows in zip(weights, material.bases, strict=True)])
+    """What each model predicts in every fold over people, ``(models * folds, pairs)``."""
+    return torch.cat([w @ rows[:, pairs] for w, rows in zip(weights, material.bases, strict=True)])
 
 
 def _similarities(a: torch.Tensor, b: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
@@ -225,21 +244,20 @@ def _scaled(rows: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tens
     return out
 
 
+def _mean_of_rows(weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Weighted means of what is known of the rows, NaN where nothing is."""
+    known = rows.isfinite().to(rows)
+    return (weights.to(rows) @ rows.nan_to_num()) / (weights.to(rows) @ known)
+
+
 def _lower_ceiling(
-    material: Material, fold: Fold, others: torch.Tensor, test: torch.Tensor, places: torch.Tensor
+    groups: Indices, counts: torch.Tensor, test: torch.Tensor, method: str, places: torch.Tensor
 ) -> torch.Tensor:
-    """Similarity of each test person with the pool of the training people, never with itself."""
-    rows = _scaled(others, material.method, places)
-    mine, theirs = material.groups[fold.test.people], material.groups[fold.train.people]
-    if not np.isin(mine, theirs).any():
-        return _similarities(rows.nanmean(dim=0, keepdim=True), test, material.method, places)
-    found = []
-    for group, row in zip(mine, test, strict=True):
-        rest = torch.as_tensor(theirs != group)
-        if not bool(rest.any()):
-            found.append(torch.full((1, 1), torch.nan, dtype=test.dtype))
-            continue
-        found.append(
-            _similarities(rows[rest].nanmean(dim=0, keepdim=True), row[None], material.method, places)
-        )
-    return torch.cat(found, dim=1)
+    """Similarity of each person with the pool of its training people (a row of ``counts``), never with itself."""
+    counts = counts * torch.as_tensor(groups[:, None] != groups)
+    if bool((counts.sum(dim=1) == 0).any()):
+        return torch.full_like(test[:, 0], torch.nan)
+    # whole numbers, so that equal means of ranks stay equal
+    different, mine = counts.unique(dim=0, return_inverse=True)
+    found = _similarities(_mean_of_rows(different, _scaled(test, method, places)), test, method, places)
+    return found[mine, torch.arange(len(test))]

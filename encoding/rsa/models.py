@@ -16,8 +16,8 @@ from sklearn.exceptions import NotFittedError
 from ...neuro.assembly import assemble, quoted
 from ..engine import mixtures
 from ..engine.similarity import METHODS, prepare, similarities
-from .comparison import check_method
 from .pairs import check_rdms, pair_table, stimulus_order
+from .preparation import check_method
 
 #: ways of comparing in which no mixture of RDMs can be fitted in closed form
 UNFITTED = ("bures", "riemannian")
@@ -35,8 +35,13 @@ class MixtureModel(BaseEstimator):
     fewest = 1
 
     @abstractmethod
-    def mix(self, bases: torch.Tensor, data: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
-        """Weights of the bases, from dissimilarities of bases and people, one a row, without NaN."""
+    def mix(
+        self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
+    ) -> torch.Tensor:
+        """Weights of the bases, ``(fits, bases)``, from dissimilarities of bases and people, one a row, without NaN.
+
+        ``share`` (``(fits, people)``) says how much each person counts in every fit.
+        """
 
     def fit(self, rdms: xr.DataArray, method: str = "cosine") -> MixtureModel:
         """Fit the weights to the RDMs of people: the mixture most similar to them on average.
@@ -84,7 +89,8 @@ class MixtureModel(BaseEstimator):
         rows, target = (torch.as_tensor(x[:, known], dtype=torch.float64) for x in (bases, values))
         check_varying(rows, method, bases_of.coords["neuroid_id"].values, "the model")
         check_varying(target, method, rdms.coords["neuroid_id"].values, "rdms")
-        weights = self.mix(rows, target, method, places).numpy()
+        share = torch.full((1, len(target)), 1 / len(target), dtype=torch.float64)
+        weights = self.mix(rows, target, share, method, places)[0].numpy()
         self.n_missing_pairs_ = int((~known).sum())
         self._keep(weights)
         return self
@@ -176,9 +182,14 @@ class WeightedModel(MixtureModel):
         self.rdms = rdms
         self.nonnegative = nonnegative
 
-    def mix(self, bases: torch.Tensor, data: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
-        """Weights of the bases, from dissimilarities of bases and people, one a row, without NaN."""
-        gram, cross = _normal_equations(bases, data, method, places)
+    def mix(
+        self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
+    ) -> torch.Tensor:
+        """Weights of the bases, ``(fits, bases)``, from dissimilarities of bases and people, one a row, without NaN.
+
+        ``share`` (``(fits, people)``) says how much each person counts in every fit.
+        """
+        gram, cross = _normal_equations(bases, data, share, method, places)
         return (mixtures.nonnegative if self.nonnegative else mixtures.unconstrained)(gram, cross)
 
 
@@ -213,11 +224,16 @@ class SelectionModel(MixtureModel):
     def __init__(self, rdms: xr.DataArray) -> None:
         self.rdms = rdms
 
-    def mix(self, bases: torch.Tensor, data: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
-        """Weights of the bases, from dissimilarities of bases and people, one a row, without NaN."""
-        scores = row_similarities(bases, data, method, places).mean(dim=1)
+    def mix(
+        self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
+    ) -> torch.Tensor:
+        """Weights of the bases, ``(fits, bases)``, from dissimilarities of bases and people, one a row, without NaN.
+
+        ``share`` (``(fits, people)``) says how much each person counts in every fit.
+        """
+        scores = share @ row_similarities(bases, data, method, places).T
         # a basis that is constant on these stimuli has no similarity and is not chosen
-        best = scores.nan_to_num(-torch.inf).argmax()
+        best = scores.nan_to_num(-torch.inf).argmax(dim=1)
         return torch.nn.functional.one_hot(best, len(bases)).to(bases)
 
     def _keep(self, weights: NDArray[Any]) -> None:
@@ -256,9 +272,14 @@ class InterpolationModel(MixtureModel):
     def __init__(self, rdms: xr.DataArray) -> None:
         self.rdms = rdms
 
-    def mix(self, bases: torch.Tensor, data: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
-        """Weights of the bases, from dissimilarities of bases and people, one a row, without NaN."""
-        return mixtures.interpolated(*_normal_equations(bases, data, method, places))
+    def mix(
+        self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
+    ) -> torch.Tensor:
+        """Weights of the bases, ``(fits, bases)``, from dissimilarities of bases and people, one a row, without NaN.
+
+        ``share`` (``(fits, people)``) says how much each person counts in every fit.
+        """
+        return mixtures.interpolated(*_normal_equations(bases, data, share, method, places))
 
 
 def check_fitting(method: str) -> None:
@@ -316,10 +337,10 @@ def row_similarities(a: torch.Tensor, b: torch.Tensor, method: str, places: torc
 
 
 def _normal_equations(
-    bases: torch.Tensor, data: torch.Tensor, method: str, places: torch.Tensor
+    bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inner products of the bases among themselves and with the mean of the people."""
-    target = mixtures.scaled(data, method, places).mean(dim=0, keepdim=True)
-    both = torch.cat([bases, target])
-    found = mixtures.products(bases, both, method, places)
-    return found[:, :-1], found[:, -1]
+    """Inner products of the bases among themselves, and with the mean of the people of every fit."""
+    people = mixtures.scaled(data, method, places)
+    found = mixtures.products(bases, torch.cat([bases, people]), method, places)
+    gram, cross = found.split([len(bases), len(people)], dim=1)
+    return gram.expand(len(share), -1, -1), share @ cross.T

@@ -15,18 +15,23 @@ from .test_models import METHODS, labelled, mixed
 PEERS = {**METHODS, "spearman": "spearman", "rho-a": "rho-a", "tau-a": "tau-a"}
 
 
-def their_sets(toolbox, data, sample, groups, n_people, n_stimuli, seed):
-    """Our folds as training, test and ceiling sets of rsatoolbox."""
-    rdms = toolbox.rdm.RDMs(data.values, pattern_descriptors={"index": np.arange(12)})
-    sets = ([], [], [])
-    parts = list(folding.folds(groups, sample, n_people, n_stimuli, np.random.default_rng(seed)))
-    for fold in parts:
-        train, test = (rdms.subsample("index", list(part.people)) for part in (fold.train, fold.test))
-        patterns = np.unique(fold.train.stimuli), np.unique(fold.test.stimuli)
-        chosen = (train, patterns[0]), (test, patterns[1]), (train, patterns[1])
-        for to, (part, which) in zip(sets, chosen, strict=True):
-            to.append((part.subset_pattern("index", which), which))
-    return parts, rdms, sets
+def their_sets(rdms, sample, folds):
+    """Our folds as (training, test, ceiling) sets of rsatoolbox, and which part and people each is."""
+    sets, which = [], []
+    for people_train, people_test in zip(folds.train, folds.test, strict=True):
+        train, test = (
+            rdms.subsample("index", list(np.repeat(sample.people[here], sample.counts[here])))
+            for here in (people_train, people_test)
+        )
+        for part, (seen, unseen) in enumerate(folds.stimuli):
+            sets.append(
+                [
+                    (rows.subsample_pattern("index", list(stimuli)), list(stimuli))
+                    for rows, stimuli in ((train, seen), (test, unseen), (train, unseen))
+                ]
+            )
+            which.append((part, sample.people[people_test]))
+    return zip(*sets, strict=True), which
 
 
 @pytest.mark.parametrize("n_people", [3, 1])
@@ -52,16 +57,17 @@ def test_scores_and_ceilings_are_those_of_rsatoolbox_on_the_same_folds(method, n
     else:
         models.pop("free")
     result = rsa.crossvalidate(models, data, method, subjects=n_people, conditions=3, random_state=5)
-    everything = folding.Sample(np.arange(7), np.arange(12))
-    parts, rdms, sets = their_sets(toolbox, data, everything, np.arange(7), n_people, 3, 5)
-    ceiling = sets[2] if n_people > 1 else None
-    peer = inference.crossval(theirs, rdms, sets[0], sets[1], ceiling, PEERS[method], fitters)
+    sample = folding.Sample(np.arange(7), np.ones(7, int), np.arange(12))
+    folds = folding.draw_folds(np.arange(7), sample, n_people, 3, np.random.default_rng(5))
+    rdms = toolbox.rdm.RDMs(data.values, pattern_descriptors={"index": np.arange(12)})
+    (train, test, ceiling), which = their_sets(rdms, sample, folds)
+    ceiling = ceiling if n_people > 1 else None
+    peer = inference.crossval(theirs, rdms, train, test, ceiling, PEERS[method], fitters)
     scores = result.score.values
-    ours = [[scores[m, fold.part, fold.test.people].mean() for fold in parts] for m in range(len(models))]
+    ours = [[scores[m, part, people].mean() for part, people in which] for m in range(len(models))]
     np.testing.assert_allclose(ours, peer.evaluations[0], atol=1e-6)
     dataset = result.dataset
-    people_of = {int(p): 1 / len(fold.test.people) for fold in parts for p in fold.test.people}
-    weights = np.array([people_of[p] for p in range(7)])
+    weights = 1 / folds.test.sum(axis=1)[folds.of_person]
     if "whitened" in method:
         return  # the toolbox pools by the plain length there
     bounds = np.mean(peer.noise_ceiling, axis=-1) if n_people == 1 else peer.noise_ceiling
@@ -93,13 +99,10 @@ def test_samples_are_those_of_rsatoolbox_copies_included(method):
         random_state=3,
     )
     rdms = toolbox.rdm.RDMs(data.values, pattern_descriptors={"index": np.arange(12)})
-    drawn = [np.repeat(np.arange(len(n)), n) for n in (people, stimuli)]
-    sample = folding.Sample(*drawn)
-    train, test = [], []
-    for fold in folding.folds(np.arange(6), sample, 2, 2, np.random.default_rng(3)):
-        for to, part in ((train, fold.train), (test, fold.test)):
-            some = rdms.subsample("index", list(part.people)).subsample_pattern("index", list(part.stimuli))
-            to.append((some, list(part.stimuli)))
+    drawn = np.flatnonzero(people)
+    sample = folding.Sample(drawn, people[drawn], np.repeat(np.arange(12), stimuli))
+    folds = folding.draw_folds(np.arange(6), sample, 2, 2, np.random.default_rng(3))
+    (train, test, _), _ = their_sets(rdms, sample, folds)
     theirs = [toolbox.model.ModelSelect("s", bases.values), toolbox.model.ModelFixed("f", bases.values[0])]
     peer = inference.crossval(
         theirs,
@@ -116,14 +119,17 @@ def test_samples_are_those_of_rsatoolbox_copies_included(method):
 def test_copies_and_people_are_never_on_both_sides():
     rng = np.random.default_rng(0)
     groups = np.array([0, 0, 1, 1, 2, 2, 3, 3])
-    sample = folding.Sample(np.sort(rng.integers(0, 8, 8)), np.sort(rng.integers(0, 20, 20)))
-    tested = []
-    for fold in folding.folds(groups, sample, 2, 3, rng):
-        assert not set(groups[fold.train.people]) & set(groups[fold.test.people])
-        assert not set(fold.train.stimuli) & set(fold.test.stimuli)
-        assert len(fold.train.stimuli) + len(fold.test.stimuli) == 20
-        tested.append((fold.part, tuple(fold.test.people)))
-    assert len(tested) == len(set(tested)) == 6
+    people = np.array([0, 1, 3, 4, 6, 7])
+    sample = folding.Sample(people, np.array([2, 1, 1, 2, 1, 1]), np.sort(rng.integers(0, 20, 20)))
+    folds = folding.draw_folds(groups, sample, 2, 3, rng)
+    for train, test in zip(folds.train, folds.test, strict=True):
+        assert (train != test).all()
+        assert not set(groups[people[train]]) & set(groups[people[test]])
+    for train, test in folds.stimuli:
+        assert not set(train) & set(test)
+        assert len(train) + len(test) == 20
+    assert sorted(np.concatenate([test for _, test in folds.stimuli])) == sample.stimuli.tolist()
+    assert folds.test.sum() == 6
 
 
 def test_nothing_is_learned_from_noise_however_many_weights():
@@ -148,19 +154,23 @@ def test_nothing_is_learned_from_noise_however_many_weights():
 
 def test_the_test_part_has_no_influence_on_what_is_fitted():
     bases, data = mixed(n_people=6, n_stimuli=12, noise=4.0)
-    material = folding.gather({"m": rsa.WeightedModel(bases, False)}, data, "cosine")
-    fold = next(folding.folds(material.groups, material.everything, 2, 2, np.random.default_rng(0)))
-    pool = folding.pooled(material, material.everything)
-    before = folding.evaluate(material, fold, pool, training=True)[-1, 0]
-    seen = folding._pairs(material.index, fold.train.stimuli)[0]
-    changed = material.data.clone()
-    keep = changed[fold.train.people][:, seen]
-    changed += 100
-    rows = changed[fold.train.people]
-    rows[:, seen] = keep
-    changed[fold.train.people] = rows
-    other = folding.gather({"m": rsa.WeightedModel(bases, False)}, data.copy(data=changed.numpy()), "cosine")
-    assert folding.evaluate(other, fold, pool, training=True)[-1, 0] == before
+    model = {"m": rsa.WeightedModel(bases, False)}
+    material = folding.gather(model, data, "cosine")
+    sample = material.everything
+    folds = folding.draw_folds(material.groups, sample, 2, 2, np.random.default_rng(0))
+    pool = folding.pooled(material, sample)
+    before = folding.evaluate(material, sample, folds, 0, pool, training=True)[-1]
+    seen = folds.stimuli[0][0]
+    changed = material.data.numpy() + np.random.default_rng(1).random((6, 66))
+    for row, person in enumerate(folds.train[0]):
+        if person:
+            pairs = material.index[np.ix_(seen, seen)][np.triu_indices(len(seen), 1)]
+            changed[row, pairs] = material.data.numpy()[row, pairs]
+    other = folding.gather(model, data.copy(data=changed), "cosine")
+    after = folding.evaluate(other, sample, folds, 0, pool, training=True)[-1]
+    of_first = folds.test[0]
+    np.testing.assert_array_equal(after[of_first], before[of_first])
+    assert (after[~of_first] != before[~of_first]).all()
 
 
 def test_a_true_mixture_reaches_the_ceiling_and_a_wrong_one_does_not():
