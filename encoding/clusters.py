@@ -35,6 +35,7 @@ def cluster_test(
     adjacency: Any = "grid",
     *,
     groups: Any = None,
+    pairs: Any = None,
     threshold: float | Literal["tfce"] | None = None,
     tail: Tail = "both",
     n_permutations: int = 1000,
@@ -60,6 +61,10 @@ def cluster_test(
     groups
         For each person one of two labels: a two-sample test, the label of the first person against the other. Default:
         one sample, against zero.
+    pairs
+        For each row of ``maps`` the two people it is the similarity of, rows × 2: similarities of one person with
+        several others vary together, so signs are flipped by person and a row has the product of two (Chen et al.,
+        2016, on correlations between subjects). In place of t is then their sum over the root of the sum of squares.
     threshold
         t beyond which points make clusters; default that of p < 0.05 at a single point. ``"tfce"``: none, clusters are
         enhanced over all heights (Smith & Nichols, 2009; E = 0.5, H = 2, a hundred heights up to the largest t).
@@ -111,7 +116,11 @@ def cluster_test(
         raise ValueError(f"tail={tail!r} is unknown; use 'both', 'greater' or 'less'.")
     shape, flat = values.shape[1:], values.reshape(len(values), -1)
     links = _links(adjacency, shape)
-    design = _design(groups, flat, n_permutations, tail, random_state)
+    design = (
+        _design(groups, flat, n_permutations, tail, random_state)
+        if pairs is None
+        else _pair_design(pairs, groups, flat, n_permutations, random_state)
+    )
     own = design.statistic(0, 1)
     heights = engine.heights_of(own, tail)[0]
     limit = None if threshold == "tfce" else _limit(threshold, tail, design.freedom)
@@ -133,7 +142,7 @@ def cluster_test(
     on_points["significant"] = on_points["p"] < alpha
     if 1 / len(design.draws) >= alpha:
         warnings.warn(
-            f"{len(flat)} people were rearranged in {len(design.draws)} ways, so no p is below "
+            f"{design.n_people} people were rearranged in {len(design.draws)} ways, so no p is below "
             f"{1 / len(design.draws):.3g} and nothing can be significant at {alpha:g}; add people or permutations.",
             stacklevel=2,
         )
@@ -144,7 +153,7 @@ def cluster_test(
         "threshold": "tfce" if limit is None else limit,
         "tail": tail,
         "alpha": alpha,
-        "n_people": len(flat),
+        "n_people": design.n_people,
     }
     attrs |= {"n_permutations": len(design.draws) - 1, "exact": int(design.exact)}
     coords = {**points.coords, "number": np.arange(1, len(found["clusters"]["cluster_p"]) + 1)}
@@ -153,24 +162,28 @@ def cluster_test(
 
 @dataclass(frozen=True)
 class _Design:
-    """Rearrangements of people, draws × people: signs of one group, or weights of the difference of two."""
+    """Rearrangements of rows, draws × rows: signs of one group, members of the first of two, signs of pairs."""
 
     values: Array
     draws: Array
     exact: bool
-    freedom: int
-    #: people of the first group; None: one sample
-    n_first: int | None
+    freedom: float
+    n_people: int
+    #: people of the first of two groups
+    n_first: int | None = None
 
     def statistic(self, start: int, stop: int) -> Array:
         """t of some draws, draws × points; the sums of squares are those of the data in every draw."""
         x, rows = self.values, self.draws[start:stop]
         n = len(x)
+        scale: float
         squares = np.einsum("ij,ij->j", x, x)
         sums = rows @ x
-        if self.n_first is None:
+        if self.freedom == np.inf:
+            difference, within, scale = sums, squares, 1.0
+        elif self.n_first is None:
             difference, within = sums / n, squares - sums**2 / n
-            scale: float = (n - 1) * n
+            scale = (n - 1) * n
         else:
             # the grand mean is zero, so the second group has minus the sum of the first
             n1, n2 = self.n_first, n - self.n_first
@@ -189,16 +202,8 @@ def _design(groups: Any, values: Array, n_permutations: int, tail: str, random_s
         if n < 2:
             raise ValueError("there is one person; a test over people needs two at least.")
         # with both tails a draw and its mirror image are the same, so the first person keeps the sign
-        n_free = n - (tail == "both")
-        exact = 2**n_free <= n_permutations + 1
-        if exact:
-            flips = list(product([1.0, -1.0], repeat=n_free))
-            draws = np.ones((len(flips), n))
-            draws[:, n - n_free :] = flips
-        else:
-            draws = rng.choice([1.0, -1.0], (n_permutations + 1, n))
-            draws[0] = 1.0
-        return _Design(values, draws, exact, n - 1, None)
+        draws, exact = _signs(n, n - (tail == "both"), n_permutations, rng)
+        return _Design(values, draws, exact, n - 1, n)
     codes, labels = pd.factorize(np.asarray(groups))
     if len(codes) != n or len(labels) != 2 or (codes < 0).any() or n < 3:
         raise ValueError(
@@ -216,7 +221,40 @@ def _design(groups: Any, values: Array, n_permutations: int, tail: str, random_s
     else:
         draws = rng.permuted(np.tile(member, (n_permutations + 1, 1)), axis=1).astype(float)
         draws[0] = member
-    return _Design(values - values.mean(axis=0), draws, exact, n - 2, n_first)
+    return _Design(values - values.mean(axis=0), draws, exact, n - 2, n, n_first)
+
+
+def _pair_design(
+    pairs: Any, groups: Any, values: Array, n_permutations: int, random_state: int | None
+) -> _Design:
+    if groups is not None:
+        raise ValueError(
+            "groups= is for maps of single people, and pairs= for maps of two; give one of them."
+        )
+    labels = np.asarray(pairs)
+    codes, people = pd.factorize(labels.ravel())
+    if labels.shape != (len(values), 2) or (codes.reshape(-1, 2)[:, 0] == codes.reshape(-1, 2)[:, 1]).any():
+        raise ValueError(
+            f"pairs has the shape {labels.shape} for {len(values)} maps; name two different people for each map."
+        )
+    first, second = codes.reshape(-1, 2).T
+    rng = np.random.default_rng(random_state)
+    # flipping everybody leaves all products as they are
+    signs, exact = _signs(len(people), len(people) - 1, n_permutations, rng)
+    return _Design(values, signs[:, first] * signs[:, second], exact, np.inf, len(people))
+
+
+def _signs(n: int, n_free: int, n_permutations: int, rng: np.random.Generator) -> tuple[Array, bool]:
+    """Signs of people, draws × people, the data's own first: all of the last ``n_free``, or random ones."""
+    exact = 2**n_free <= n_permutations + 1
+    if not exact:
+        draws = rng.choice([1.0, -1.0], (n_permutations + 1, n))
+        draws[0] = 1.0
+        return draws, False
+    flips = list(product([1.0, -1.0], repeat=n_free))
+    draws = np.ones((len(flips), n))
+    draws[:, n - n_free :] = flips
+    return draws, True
 
 
 def _labelled(maps: Any) -> tuple[Array, xr.DataArray]:
@@ -265,7 +303,7 @@ def _links(adjacency: Any, shape: tuple[int, ...]) -> Indices:
     return links if pairs.shape[0] == n else engine.joined_links(links, shape)
 
 
-def _limit(threshold: Any, tail: str, freedom: int) -> float:
+def _limit(threshold: Any, tail: str, freedom: float) -> float:
     """t that makes clusters."""
     if threshold is None:
         from scipy.stats import t

@@ -122,6 +122,38 @@ def test_two_groups_against_a_loop_over_all_exchanges():
     )
 
 
+def test_similarities_of_two_people_against_a_loop_over_signs():
+    people = np.array(list(combinations("abcde", 2)))
+    maps = noise(10, 15) + np.where(np.arange(15) < 5, 0.8, 0.0)
+    test = cluster_test(maps, pairs=people, tail="greater", alpha=0.1)
+    own = maps.sum(0) / np.sqrt((maps**2).sum(0))
+    assert test["t"].values == pytest.approx(own)
+    largest = []
+    for flips in product([1, -1], repeat=5):
+        sign = dict(zip("abcde", flips, strict=True))
+        rows = np.array([sign[a] * sign[b] for a, b in people])
+        drawn = (rows[:, None] * maps).sum(0) / np.sqrt((maps**2).sum(0))
+        labels, n = ndimage.label(drawn > stats.norm.isf(0.05))
+        largest.append(max([0.0, *ndimage.sum_labels(drawn, labels, range(1, n + 1))]))
+    expected = [(np.array(largest) >= mass - 1e-9).mean() for mass in test["cluster_mass"].values]
+    assert test["cluster_p"].values == pytest.approx(expected)
+    assert test.attrs["n_people"] == 5 and test.attrs["n_permutations"] == 15
+
+
+def test_similarities_of_people_without_anything_in_common():
+    pairs = np.array(list(combinations(range(8), 2)))
+    found, naive = [], []
+    for seed in range(150):
+        vectors = noise(8, 40, seed=seed)
+        alike = (vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(1)[:, None]
+        found.append(bool(cluster_test(alike, pairs=pairs, tail="greater")["significant"].any()))
+        means = np.stack([alike[(pairs == k).any(1)].mean(0) for k in range(8)])
+        naive.append(bool(cluster_test(means, tail="greater")["significant"].any()))
+    assert np.mean(found) < 0.09
+    # a person's mean similarity with the others is a part of theirs
+    assert np.mean(naive) > np.mean(found) + 0.02
+
+
 def test_neighbours_of_opposite_sign_are_two_clusters():
     maps = noise(10, 12) * 0.1
     maps[:, 3:6] += 1
@@ -153,7 +185,8 @@ def test_labels_are_kept_and_clusters_are_numbered_by_mass():
     "options", [{}, {"threshold": "tfce", "n_permutations": 80}, {"groups": np.arange(12) % 2}]
 )
 def test_noise_has_a_cluster_in_one_of_twenty(options):
-    smooth = ndimage.gaussian_filter1d(noise(120, 12, 30), 1.5, axis=-1)
+    n = 60 if "threshold" in options else 120
+    smooth = ndimage.gaussian_filter1d(noise(n, 12, 30), 1.5, axis=-1)
     found = [
         bool(cluster_test(maps, **{"n_permutations": 200, **options}, random_state=k)["significant"].any())
         for k, maps in enumerate(smooth)
@@ -193,6 +226,9 @@ def test_links_of_a_grid_are_those_of_scikit_learn():
         (noise(9, 4), {"threshold": -1.0}, "threshold=-1.0 is no t"),
         (noise(9, 4), {"groups": [0, 1, 2] * 3}, "9 entries of 3 kinds for 9 people"),
         (noise(9, 4), {"groups": [0, 1]}, "2 entries of 2 kinds for 9 people"),
+        (noise(9, 4), {"pairs": [[0, 1]]}, "pairs has the shape .1, 2. for 9 maps"),
+        (noise(2, 4), {"pairs": [[0, 1], [2, 2]]}, "name two different people"),
+        (noise(2, 4), {"pairs": [[0, 1], [0, 2]], "groups": [0, 1]}, "give one of them"),
         (noise(9, 4), {"n_permutations": -1}, "n_permutations is -1"),
     ],
 )
