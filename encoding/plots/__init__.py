@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .attention import plot_attention
 from .cortex import plot_cortex
+from .courses import plot_course_map, plot_courses, plot_time_matrix
+from .information import plot_information_plane
 from .likeness import plot_group, plot_layer_matrix, plot_order
 from .maps import plot_map
 from .matrices import plot_confusion, plot_rdms
@@ -17,12 +19,16 @@ __all__ = [
     "plot_comparison",
     "plot_confusion",
     "plot_cortex",
+    "plot_course_map",
+    "plot_courses",
     "plot_group",
+    "plot_information_plane",
     "plot_layer_matrix",
     "plot_map",
     "plot_order",
     "plot_partition",
     "plot_profile",
     "plot_rdms",
+    "plot_time_matrix",
     "plot_timecourse",
 ]

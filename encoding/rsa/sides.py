@@ -158,10 +158,9 @@ def _matched(
                 f"{name!r} has {len(array)} rows along {array.dims[0]!r} and another representation {len(reference)} "
                 f"along {reference.dims[0]!r}; give the same stimuli in the same order."
             )
-        starts = [side.coords.get("time_bin_start") for side in (array, reference)]
-        if all(start is not None for start in starts) and not np.allclose(
-            *(start.values for start in starts)
-        ):
+        sides = (array, reference)
+        starts = [side.coords["time_bin_start"].values for side in sides if "time_bin_start" in side.coords]
+        if len(starts) == 2 and not np.allclose(*starts):
             raise ValueError(f"{name!r} has other time bins than another representation; resample it first.")
         return array, reference
     ids, wanted = (side.coords["stimulus_id"].values for side in (array, reference))
@@ -190,8 +189,9 @@ def _values(part: xr.DataArray, name: str, given: Any, device: str | torch.devic
         row, unit = wrong.nonzero()[0].tolist()
         stimuli = part.coords["stimulus_id"].values if "stimulus_id" in part.coords else np.arange(len(x))
         raise ValueError(
-            f"{name!r} has {int(wrong.sum())} missing or infinite values, the first at stimulus {quoted(stimuli[row])}, "
-            f"unit {quoted(part.coords['neuroid_id'].values[unit])}; leave out such units or stimuli first."
+            f"{name!r} has {int(wrong.sum())} missing or infinite values, the first at stimulus "
+            f"{quoted(stimuli[row])}, unit {quoted(part.coords['neuroid_id'].values[unit])}; leave out such units or "
+            "stimuli first."
         )
     if len(x) < 3:
         raise ValueError(f"{name!r} has {len(x)} stimuli; comparing representations needs at least three.")
