@@ -204,11 +204,11 @@ def _scores(models: torch.Tensor, data: torch.Tensor, method: str, names: Any, l
     found = data.new_empty(len(models), len(data))
     for _, rows, known in known_together(models, data):
         here = labels[rows.cpu().numpy()]
-        sides = [
+        first, second = (
             prepare_checked(side if known is None else side[:, known], method, which, some, known=known)
             for side, which, some in ((models, "models", names), (data[rows], "data", here))
-        ]
-        part = similarities(*sides, method).to(found)
+        )
+        part = similarities(first, second, method).to(found)
         check_found(part, method, "data", here)
         found[:, rows] = part
     return found.cpu().numpy()

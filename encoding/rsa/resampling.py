@@ -121,7 +121,7 @@ def _evaluate(
             if common.sum() > 1:
                 shared = models[:0, common], data[:, common], pairs[:, common]
                 _, *ceilings = reweight(*shared, some, who, method, ceiling)
-        weights = (who / who.sum(dim=-1, keepdim=True)).to(scores)
+        weights = who.to(scores) / who.sum(dim=-1, keepdim=True)
         found[:, part, :m] = (scores @ weights[..., None])[..., 0].cpu().numpy()
         found[:, part, m:] = torch.stack(ceilings, dim=-1).cpu().numpy()
     return found
