@@ -37,12 +37,12 @@ def midranks(values: torch.Tensor) -> torch.Tensor:
     """
     flat = values.reshape(-1, values.shape[-1])
     ranks = torch.empty_like(flat)
-    place = torch.arange(1, flat.shape[-1] + 1, dtype=flat.dtype, device=flat.device)
     bits = (flat.shape[-1] - 1).bit_length()
     for some, out in zip(_parts(flat), _parts(ranks), strict=True):
-        keys = _sorted_values(_keys(some, bits))
-        alike = (keys[:, 1:] ^ keys[:, :-1]) >> bits == 0
+        keys = _sorted_in_place(_keys(some, bits))
+        alike = (keys[:, 1:] ^ keys[:, :-1]).bitwise_right_shift_(bits) == 0
         order = keys.bitwise_and_((1 << bits) - 1)
+        place = torch.arange(1, flat.shape[-1] + 1, dtype=flat.dtype, device=flat.device)
         out.scatter_(-1, order, place.expand(some.shape))
         if bool(alike.any()):
             _share_ranks(some, out, order, alike)
@@ -115,7 +115,7 @@ def kendall_tau_a(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     step = max(1, CHUNK.get(x.device.type, 1 << 20) // (n * ways))
     counts = []
     for some_x, some_y in zip(torch.split(places, step), torch.split(y, step), strict=True):
-        in_order = _sorted_values(some_x | some_y) & ((1 << bits) - 1)
+        in_order = _sorted_in_place(some_x | some_y) & ((1 << bits) - 1)
         counts.append(inversions(in_order).sum(dim=-1))
     untied = untied_share(x)
     return untied - 4 * torch.cat(counts).to(untied.dtype) / (ways * n * (n - 1))
@@ -229,9 +229,10 @@ def _sorted(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return ordered, order
 
 
-def _sorted_values(values: torch.Tensor) -> torch.Tensor:
+def _sorted_in_place(values: torch.Tensor) -> torch.Tensor:
     if values.device.type == "cpu":
-        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+        values.numpy().sort(axis=-1)
+        return values
     return values.sort(dim=-1).values
 
 
@@ -242,7 +243,7 @@ def _keys(values: torch.Tensor, bits: int) -> torch.Tensor:
     """
     # adding zero turns the negative zero, which is no smaller than zero, into it
     keys = (values.double() + 0.0).view(torch.int64)
-    keys ^= (keys >> 63) & torch.iinfo(torch.int64).max
+    keys ^= (keys >> 63).bitwise_and_(torch.iinfo(torch.int64).max)
     keys &= -1 << bits
     keys |= torch.arange(values.shape[-1], device=values.device)
     return keys
