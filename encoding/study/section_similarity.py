@@ -16,6 +16,8 @@ from .report_parts import Entry, Headline, Number, Picture, Section, Table, anch
 #: at most so many matrices are drawn beside each other
 MATRICES = 12
 Bounds = tuple[float, float]
+#: what the results would hold for, by what was resampled
+DRAWN = {"subjects": "people", "conditions": "stimuli", "both": "people and other stimuli"}
 
 
 def similarity_section(entry: Entry, recording: str, group: str, result: Result) -> Section:
@@ -24,8 +26,8 @@ def similarity_section(entry: Entry, recording: str, group: str, result: Result)
     out = Section(anchor(group), f"{entry['name']}: {recording}", _about(entry, dataset))
     shown = short_names([str(name) for name in dataset["model"].values])
     rows: list[list[str | Number]] = []
-    for label, units in _parts(dataset, entry["by"]):
-        here = dataset.isel(unit=units)
+    for number, (label, units) in enumerate(_parts(dataset, entry["by"])):
+        here = dataset.isel({"unit": units, "group": number}, missing_dims="ignore")
         means = here["score"].mean(["split", "unit"]).values
         best = int(np.nanargmax(means))
         p, bounds = _p_of(here), _bounds(here)
@@ -35,18 +37,29 @@ def similarity_section(entry: Entry, recording: str, group: str, result: Result)
         key = f"{group}|best|{'all' if label is None else label}"
         out.headlines.append(Headline(title, Number.of(means[best]), note, key))
         out.meaning.append(_in_words(shown[best], means[best], label, bounds, len(units)))
-        for k, name in enumerate(shown):
-            cells: list[str | Number] = [name, Number.of(means[k])]
-            cells += [] if p is None else [Number.p(p[k])]
-            cells += [] if bounds is None else [Number.of(bounds[0]), Number.of(bounds[1])]
-            rows.append(cells if label is None else [str(label), *cells])
+        rows += [[*([] if label is None else [str(label)]), *row] for row in _rows(here, shown)]
+        figure = plots.plot_inference(Result(here))
+        where = "" if label is None else f" in {label}"
+        alt = "; ".join(f"{name} {mean:.3f}" for name, mean in zip(shown, means, strict=True))
+        out.pictures.append(Picture.of(figure, f"Models compared{where}.", f"Models{where}: {alt}."))
     out.meaning.append(_how_to_read(dataset))
-    figure = plots.plot_comparison(result, by=entry["by"])
-    alt = "; ".join(" ".join(map(str, row)) for row in rows)
-    out.pictures.append(Picture.of(figure, "Models compared.", f"Bars of models: {alt}."))
     out.pictures.append(_matrices(entry, recording, dataset, shown))
     out.tables.append(Table(_columns(entry, dataset), rows))
     return out
+
+
+def _rows(here: xr.Dataset, shown: list[str]) -> list[list[str | Number]]:
+    """One row a model: its mean, the interval, p and the ceiling, as far as they are known."""
+    means, p, bounds = here["score"].mean(["split", "unit"]).values, _p_of(here), _bounds(here)
+    rows: list[list[str | Number]] = []
+    for k, name in enumerate(shown):
+        row: list[str | Number] = [name, Number.of(means[k])]
+        if "mean_low" in here:
+            row += [Number.of(here["mean_low"].values[k]), Number.of(here["mean_high"].values[k])]
+        row += [] if p is None else [Number.p(p[k])]
+        row += [] if bounds is None else [Number.of(bound) for bound in bounds]
+        rows.append(row)
+    return rows
 
 
 def _name(entry: Entry) -> str:
@@ -72,8 +85,10 @@ def _how_to_read(dataset: xr.Dataset) -> str:
         )
     else:
         text += " There is one matrix a region, so there is no noise ceiling."
-    if _p_of(dataset) is not None:
+    if "p" in dataset:
         text += " p-values come from exchanging the models' stimuli."
+    if "mean_low" in dataset:
+        text += f" Intervals and tests of pairs speak about other {DRAWN[dataset.attrs['resample']]}."
     return text
 
 
@@ -94,7 +109,7 @@ def _parts(dataset: xr.Dataset, by: str) -> list[tuple[Any, np.ndarray]]:
 
 def _p_of(here: xr.Dataset) -> np.ndarray | None:
     if "p_group" in here:
-        return np.asarray(here["p_group"].values[:, 0])
+        return np.asarray(here["p_group"].values)
     return np.asarray(here["p"].values[:, 0]) if "p" in here else None
 
 
@@ -107,7 +122,8 @@ def _bounds(here: xr.Dataset) -> Bounds | None:
 def _columns(entry: Entry, dataset: xr.Dataset) -> list[str]:
     columns = [] if _parts(dataset, entry["by"])[0][0] is None else [entry["by"]]
     columns += ["model", f"mean {_name(entry)}"]
-    columns += [] if _p_of(dataset) is None else ["p"]
+    columns += ["95 % low", "high"] if "mean_low" in dataset else []
+    columns += ["p"] if "p" in dataset else []
     return columns + ([] if _bounds(dataset) is None else ["ceiling, lower", "ceiling, upper"])
 
 

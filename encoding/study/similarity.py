@@ -33,30 +33,30 @@ def compare_models(settings: Mapping[str, Any], inputs: Inputs, folder: Path) ->
     -------
     xarray.Dataset
         As :func:`cerebridge.encoding.rsa.infer` gives it, regions one after the other along ``unit`` (each with its own
-        ceiling and p), with the matrices themselves: ``rdm`` (unit × pair) and ``model_rdm`` (model × pair).
+        ceiling and p) and, for what is of a region as a whole, along ``group``; with the matrices themselves: ``rdm``
+        (unit × pair) and ``model_rdm`` (model × pair).
     """
     data = _dissimilarities(inputs["recording"], settings, settings["by"])
     candidates = _models(settings, inputs)
-    parts = []
+    of_units, of_regions = [], []
     for label in _regions(data, settings["by"]):
-        here = (
-            data
-            if label is None
-            else data.isel(rdm=np.flatnonzero(data.coords[settings["by"]].values == label))
-        )
+        here = data
+        if label is not None:
+            here = data.isel(rdm=np.flatnonzero(data.coords[settings["by"]].values == label))
         result = rsa.infer(
             candidates,
             here,
             settings["comparison"],
+            resample=settings.get("resample"),
+            n_resamples=settings["n_resamples"],
             ceiling=settings["ceiling"],
             permutations=settings["permutations"],
             random_state=settings["seed"],
         ).dataset
-        if "p_group" in result:
-            group = result["p_group"].values[:, None]
-            result["p_group"] = (("model", "unit"), np.repeat(group, result.sizes["unit"], axis=1))
-        parts.append(result)
-    joined = xr.concat(parts, "unit", combine_attrs="override") if len(parts) > 1 else parts[0]
+        whole = [name for name, variable in result.data_vars.items() if "unit" not in variable.dims]
+        of_units.append(result.drop_vars(whole))
+        of_regions.append(result[whole].drop_vars(["split", "unit"], errors="ignore"))
+    joined = _joined(of_units, "unit").merge(_joined(of_regions, "group"), combine_attrs="override")
     of_models = [
         matched(data, candidates[str(name)], ("recording", str(name))).values[0]
         for name in joined["model"].values
@@ -74,6 +74,12 @@ def compare_models(settings: Mapping[str, Any], inputs: Inputs, folder: Path) ->
     return joined
 
 
+def _joined(parts: list[xr.Dataset], dim: str) -> xr.Dataset:
+    if dim not in parts[0].dims:
+        parts = [part.expand_dims(dim) for part in parts]
+    return xr.concat(parts, dim, combine_attrs="override") if len(parts) > 1 else parts[0]
+
+
 def _dissimilarities(array: xr.DataArray, settings: Mapping[str, Any], by: str | None) -> xr.DataArray:
     """Given matrices, or those of each region (and person) of a recording."""
     if array.dims == ("rdm", "pair"):
@@ -81,7 +87,9 @@ def _dissimilarities(array: xr.DataArray, settings: Mapping[str, Any], by: str |
     if "time_bin" in array.dims:
         array = array.mean("time_bin", keep_attrs=True)
     labels = [name for name in (by, PERSON) if name is not None and _varies(array, name)]
-    return rsa.rdm(array, settings["dissimilarity"], by=labels or None)
+    return rsa.rdm(
+        array, settings["dissimilarity"], noise=settings.get("noise"), cv=settings["cv"], by=labels or None
+    )
 
 
 def _varies(array: xr.DataArray, name: str) -> bool:

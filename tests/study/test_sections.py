@@ -96,7 +96,7 @@ def test_people_have_one_and_the_mean_p():
         ceiling=("unit", np.full(5, 0.4)),
         ceiling_upper=("unit", np.full(5, 0.5)),
         p=(("model", "unit"), np.full((2, 5), 0.5)),
-        p_group=(("model", "unit"), np.full((2, 5), 0.0001)),
+        p_group=(("group", "model"), np.full((1, 2), 0.0001)),
     )
     part = section(SIMILARITY, "rec", "a/rec", people)
     assert part.headlines[0].note == "conv1; p < 0.001; ceiling 0.400 to 0.500"

@@ -16,6 +16,8 @@ SETTINGS = {
     "dissimilarity": "euclidean",
     "comparison": "spearman",
     "ceiling": "rank",
+    "cv": "run",
+    "n_resamples": 100,
     "permutations": 0,
     "seed": 0,
 }
@@ -94,7 +96,7 @@ def test_people_have_a_ceiling_and_their_mean_one_p():
     bounds = rsa.noise_ceiling(people(6), "spearman", "rank")
     assert float(dataset["ceiling"].mean()) == pytest.approx(bounds.lower)
     assert float(dataset["ceiling_upper"].mean()) == pytest.approx(bounds.upper)
-    assert dataset["p_group"].dims == ("model", "unit") and len(np.unique(dataset["p_group"].values)) == 1
+    assert dataset["p_group"].dims == ("group", "model") and dataset["p_group"].shape == (1, 1)
 
 
 def test_a_recording_with_several_matrices_gives_several_models():
@@ -117,3 +119,12 @@ def test_groups_of_stimuli_are_kept():
     dataset = run(people(1), {"model one": people(1)}, models=[model("one")], groups=groups)
     assert dataset["stimulus_group"].values.tolist() == list(groups.values())
     assert isinstance(dataset, xr.Dataset) and dataset["stimulus"].values[0] == "s0000"
+
+
+def test_resampling_gives_intervals_and_tests_of_pairs(brain, drivers):
+    inputs = {f"model {name}": array for name, array in drivers.items()}
+    dataset = run(brain, inputs, models=[model("a"), model("b")], resample="conditions")
+    assert dataset["p_pair"].dims == ("group", "model", "model_b")
+    assert (dataset["mean_low"] < dataset["mean"]).all() and (dataset["mean"] < dataset["mean_high"]).all()
+    better = dataset["difference"].values[:, 0, 1]
+    assert better[0] > 0 > better[1]
