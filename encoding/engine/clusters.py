@@ -73,12 +73,8 @@ def find_clusters(t: Array, links: Indices, tail: str, limit: float) -> tuple[In
     >>> [found.tolist() for found in find_clusters(t, grid_links((4,)), "both", 2.0)]
     [[0, 1, 3, 4, 5, 6], [0, 0, 1, 2, 3, 3]]
     """
-    heights = heights_of(t, tail)
-    draws, pairs = np.nonzero(_link_heights(t, heights, links, tail) > limit)
-    ends = links[:, pairs] + draws * t.shape[1]
-    points = np.flatnonzero(heights > limit)
-    place = np.empty(t.size, dtype=np.intp)
-    return points, _components(points, ends, place)
+    points, ends = _graph(t, heights_of(t, tail), links, limit)
+    return points, _components(points, ends, np.empty(t.size, dtype=np.intp))
 
 
 def largest_masses(t: Array, links: Indices, tail: str, limit: float) -> Array:
@@ -116,11 +112,9 @@ def enhance(
     [[1.414, 1.414, 0.0]]
     """
     heights = heights_of(t, tail)
-    reach = _link_heights(t, heights, links, tail)
-    draws, pairs = np.nonzero(reach > step)
-    ends, reach = links[:, pairs] + draws * t.shape[1], reach[draws, pairs]
     flat = heights.ravel()
-    points = np.flatnonzero(flat > step)
+    points, ends = _graph(t, heights, links, step)
+    reach = flat[ends].min(axis=0)
     place = np.empty(t.size, dtype=np.intp)
     scores = np.zeros(t.size)
     level = 1
@@ -135,13 +129,25 @@ def enhance(
     return scores.reshape(t.shape)
 
 
-def _link_heights(t: Array, heights: Array, links: Indices, tail: str) -> Array:
-    """Up to which height each two neighbours belong together."""
-    a, b = links
-    reach = np.minimum(heights[:, a], heights[:, b])
-    if tail == "both":
-        reach[(t[:, a] > 0) != (t[:, b] > 0)] = 0.0
-    return reach
+def _graph(t: Array, heights: Array, links: Indices, limit: float) -> tuple[Indices, Indices]:
+    """Points beyond a limit, and which of them are neighbours on one side of zero: ``(2, pairs)``, all places flat.
+
+    Only links from points beyond the limit are looked at, which are few.
+    """
+    n = t.shape[1]
+    side = np.where(heights > limit, np.where(t > 0, 1, 2), 0).astype(np.int8).ravel()
+    points = np.flatnonzero(side)
+    order = np.argsort(links[0], kind="stable")
+    others = links[1][order]
+    counts = np.bincount(links[0], minlength=n)
+    first = np.cumsum(counts) - counts
+    here = points % n
+    reach = counts[here]
+    within = np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
+    start = np.repeat(points, reach)
+    stop = others[np.repeat(first[here], reach) + within] + np.repeat(points - here, reach)
+    joined = side[start] == side[stop]
+    return points, np.stack([start[joined], stop[joined]])
 
 
 def _components(points: Indices, ends: Indices, place: Indices) -> Indices:
