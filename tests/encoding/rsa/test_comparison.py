@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
 from cerebridge import neuro
@@ -191,3 +192,104 @@ def test_unknown_methods_and_mixed_kinds_are_refused(a):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device='cuda' was asked for"):
             rsa.compare(a, device="cuda")
+
+
+def patterns_of(m, seed=0, n=6):
+    """RDMs of squared distances, with more units than stimuli."""
+    rng = np.random.default_rng(seed)
+    return np.stack([pdist(rng.normal(size=(n, 9)), "sqeuclidean") for _ in range(m)])
+
+
+def noise_of(n=6, seed=4):
+    loadings = np.random.default_rng(seed).normal(size=(n, 20))
+    return loadings @ loadings.T / 20
+
+
+MATRICES = {"bures": "bures", "riemannian": "neg_riem_dist"}
+
+
+@pytest.mark.parametrize("method", MATRICES)
+def test_second_moments_agree_with_rsatoolbox(method):
+    peer = pytest.importorskip("rsatoolbox")
+    a, b = patterns_of(2), patterns_of(3, 1)
+    expected = peer.rdm.compare(a, b, MATRICES[method])
+    np.testing.assert_allclose(rsa.compare(a, b, method), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["whitened-pearson", "whitened-cosine", "riemannian"])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_a_noise_covariance_agrees_with_rsatoolbox(method, diagonal):
+    peer = pytest.importorskip("rsatoolbox")
+    a, b, noise = patterns_of(2), patterns_of(3, 1), noise_of()
+    noise = np.diag(noise.diagonal()) if diagonal else noise
+    expected = peer.rdm.compare(a, b, (METHODS | MATRICES)[method], sigma_k=noise)
+    sigma = noise.diagonal() if diagonal else noise
+    # theirs solves by conjugate gradients, or by a simplex, to no more than that
+    np.testing.assert_allclose(rsa.compare(a, b, method, sigma=sigma), expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("method", ["whitened-pearson", "bures", "riemannian"])
+def test_matrices_are_read_by_stimulus_not_by_position(method):
+    rng = np.random.default_rng(0)
+    a, b = (labelled(patterns_of(2, seed), stimuli="abcdef") for seed in (0, 1))
+    expected = rsa.compare(a, b, method).values
+    found = rsa.compare(scrambled(a, rng), scrambled(b, rng), method).values
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["pearson", "cosine", *MATRICES, "whitened-cosine", "whitened-pearson"]),
+)
+def test_scale_does_not_matter(seed, method):
+    a, b = patterns_of(2, seed), patterns_of(2, seed + 1)
+    expected = rsa.compare(a, b, method)
+    np.testing.assert_allclose(rsa.compare(1e3 * a, b, method), expected, atol=1e-6)
+    if method != "riemannian":
+        np.testing.assert_allclose(rsa.compare(a, b / 7, method), expected, atol=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([*METHODS, *MATRICES]))
+def test_the_order_of_stimuli_does_not_matter(seed, method):
+    a, b = patterns_of(2, seed), patterns_of(2, seed + 1)
+    order = np.random.default_rng(seed).permutation(6)
+    moved = [np.stack([squareform(squareform(v)[np.ix_(order, order)]) for v in side]) for side in (a, b)]
+    np.testing.assert_allclose(rsa.compare(*moved, method), rsa.compare(a, b, method), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["spearman", "whitened-cosine", "tau-b"])
+def test_parts_of_the_larger_set_change_nothing(monkeypatch, method):
+    a, b = patterns_of(2), patterns_of(7, 1)
+    whole = rsa.compare(a, b, method)
+    monkeypatch.setattr("cerebridge.encoding.rsa.comparison.CHUNK", 30)
+    np.testing.assert_allclose(rsa.compare(a, b, method), whole, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("bures", {"sigma": np.eye(6)}, "method='bures' does not use sigma="),
+        (
+            "whitened-cosine",
+            {"sigma": np.eye(5)},
+            r"sigma has the shape \(5, 5\); for 15 dissimilarities .* of 6 conditions",
+        ),
+        ("whitened-cosine", {"sigma": np.tri(6)}, "sigma is not symmetric"),
+        ("whitened-cosine", {"sigma": np.ones((6, 6))}, "sigma is singular"),
+    ],
+)
+def test_bad_noise_is_refused_in_one_sentence(method, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        rsa.compare(patterns_of(2), method=method, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_matrices_are_refused_where_there_are_none():
+    with pytest.raises(ValueError, match="reads matrices, and RDM 0 of a is none: 7 dissimilarities"):
+        rsa.compare(np.random.default_rng(0).random((2, 7)), method="bures")
+    flat = pdist(np.random.default_rng(0).normal(size=(6, 3)), "sqeuclidean")
+    with pytest.raises(ValueError, match="RDM 0 of b has second moments that are singular"):
+        rsa.compare(patterns_of(1), flat, "riemannian")
+    assert np.isfinite(rsa.compare(flat, patterns_of(1), "riemannian"))
