@@ -13,6 +13,7 @@ from .rdms import rdm
 _HOMES = {
     "InterpolationModel": "models",
     "NoiseCeiling": "ceilings",
+    "Persistence": "homology",
     "SelectionModel": "models",
     "WeightedModel": "models",
     "compare": "comparison",
