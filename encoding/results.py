@@ -97,9 +97,15 @@ class Result:
         return pd.DataFrame(rows)
 
     def plot(self, by: str = "region") -> Figure:
-        """Draw the score of every model against the ceiling, one panel a region."""
-        from .plots import plot_profile
+        """Draw the score of every model against the ceiling, one panel a region.
 
+        Models compared with the RDMs of people are drawn with their tests instead, if those are of one region.
+        """
+        from .plots import plot_inference, plot_profile
+
+        labels = self.dataset.coords[by].values if by in self.dataset.coords else []
+        if self.dataset.attrs.get("unit_kind") == "rdm" and len(set(labels)) < 2:
+            return plot_inference(self)
         return plot_profile(self, by=by)
 
     def save(self, path: str | os.PathLike[str]) -> None:

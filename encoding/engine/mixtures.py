@@ -189,7 +189,7 @@ def products(a: torch.Tensor, b: torch.Tensor, method: str, places: torch.Tensor
     """
     if method not in ("cosine", "whitened-cosine"):
         a, b = _centred(a), _centred(b)
-    plain = a @ b.transpose(-1, -2)
+    plain: torch.Tensor = a @ b.transpose(-1, -2)
     if method not in WHITENED:
         return plain
     n = int(places.max()) + 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 from .attention import plot_attention
 from .cortex import plot_cortex
 from .courses import plot_course_map, plot_courses, plot_time_matrix
+from .inference import plot_inference
 from .information import plot_information_plane
 from .likeness import plot_group, plot_layer_matrix, plot_order
 from .maps import plot_map
 from .matrices import plot_confusion, plot_rdms
+from .mds import plot_mds
 from .partition import plot_partition
 from .profiles import plot_comparison, plot_profile, plot_timecourse
 from .readouts import plot_attention_maps
@@ -22,9 +24,11 @@ __all__ = [
     "plot_course_map",
     "plot_courses",
     "plot_group",
+    "plot_inference",
     "plot_information_plane",
     "plot_layer_matrix",
     "plot_map",
+    "plot_mds",
     "plot_order",
     "plot_partition",
     "plot_profile",
