@@ -52,15 +52,17 @@ def sqeuclidean(patterns: torch.Tensor) -> torch.Tensor:
     >>> sqeuclidean(torch.tensor([[0.0, 0.0], [3.0, 4.0]])).tolist()
     [25.0]
     """
-    # the mean pattern cancels in every difference, but not in the rounding of the inner products
-    centred = patterns - patterns.mean(dim=-2, keepdim=True)
-    own = (centred * centred).sum(dim=-1)
+    shared, own = patterns.mean(dim=-2, keepdim=True), _squared_length(patterns)
+    # the mean pattern cancels in every difference, but not in the rounding of the inner products where it is large
+    if not bool((2 * _squared_length(shared) <= own.mean(dim=-1, keepdim=True)).all()):
+        patterns = patterns - shared
+        own = _squared_length(patterns)
 
     def block(start: int, stop: int) -> torch.Tensor:
-        inner = centred[..., start:stop, :] @ centred[..., start:, :].mT
+        inner = patterns[..., start:stop, :] @ patterns[..., start:, :].mT
         return inner.mul_(-2).add_(own[..., start:stop, None]).add_(own[..., None, start:])
 
-    return of_pairs(centred.shape[-2], block).clamp_(min=0)
+    return of_pairs(patterns.shape[-2], block).clamp_(min=0)
 
 
 def euclidean(patterns: torch.Tensor) -> torch.Tensor:
@@ -81,7 +83,8 @@ def crossnobis(means: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 
     For conditions i and j the mean over runs k that hold both of
     :math:`(\bar x_{i,-k} - \bar x_{j,-k})^\top (x_{ik} - x_{jk}) / F`, where :math:`\bar x_{i,-k}` averages the
-    presentations of i in all other runs. All runs and pairs collapse into one matrix product over runs × units.
+    presentations of i in all other runs. All runs and pairs collapse into one matrix product over runs × units, of
+    which a balanced design takes half.
     Of patterns whitened by the noise it is the crossnobis estimator (Walther et al., 2016, NeuroImage).
 
     Parameters
@@ -105,7 +108,12 @@ def crossnobis(means: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     >>> crossnobis(patterns[:, None].expand(2, 3, 2), torch.ones(2, 3)).round(decimals=9).tolist()
     [12.5]
     """
-    return products_of_differences(*folds(means, counts), counts) / means.shape[-1]
+    n_runs, units = means.shape[-2:]
+    if bool((counts == counts[0, 0]).all()):
+        # every run weighs the same: distances of sums hold the pairs of runs, and of a run with itself, which goes
+        folded = sqeuclidean(means.sum(dim=-2)).sub_(sqeuclidean(means.flatten(-2)))
+        return folded / (n_runs * (n_runs - 1) * units)
+    return products_of_differences(*folds(means, counts), counts) / units
 
 
 def whiten(patterns: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
@@ -134,13 +142,13 @@ def whiten(patterns: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     if covariance.ndim == 1:
         return patterns / covariance.sqrt().to(patterns.dtype)
     lead, units = covariance.shape[:-2], covariance.shape[-1]
-    scale, correlation = _correlations(covariance)
-    factor, failed = torch.linalg.cholesky_ex(correlation)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    # against each unit's own deviation, so that units of measurement cannot make the matrix look singular
+    left = factor.diagonal(dim1=-2, dim2=-1) / covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     smallest = (units * torch.finfo(factor.dtype).eps) ** 0.5
-    if bool((failed != 0).any()) or not bool((factor.diagonal(dim1=-2, dim2=-1) > smallest).all()):
+    if bool((failed != 0).any()) or not bool((left > smallest).all()):
         raise ValueError("the noise covariance is singular")
-    # the scale goes into the factor, not over all patterns
-    factor = (factor * scale[..., None]).to(patterns.dtype)
+    factor = factor.to(patterns.dtype)
     columns = patterns.reshape(*lead, -1, units).mT
     whitened: torch.Tensor = torch.linalg.solve_triangular(factor, columns, upper=False)
     return whitened.mT.reshape(patterns.shape)
@@ -226,14 +234,14 @@ def products_of_differences(train: torch.Tensor, test: torch.Tensor, counts: tor
     return upper(square.add_(square.mT.clone()) / (there @ there.mT))
 
 
+def _squared_length(vectors: torch.Tensor) -> torch.Tensor:
+    # without a copy of the size of the vectors, as their product with themselves would be
+    length: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return length.square_()
+
+
 def _one_minus_inner(directions: torch.Tensor) -> torch.Tensor:
     def block(start: int, stop: int) -> torch.Tensor:
         return directions[..., start:stop, :] @ directions[..., start:, :].mT
 
     return of_pairs(directions.shape[-2], block).neg_().add_(1)
-
-
-def _correlations(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Standard deviations and correlations: on their scale, units of measurement cannot make a matrix look singular."""
-    scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-    return scale, covariance / scale[..., None] / scale[..., None, :]

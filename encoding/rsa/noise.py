@@ -202,7 +202,11 @@ def _checked(noise: Any, array: xr.DataArray, units: Indices, label: str, own: b
         raise ValueError(
             f"the noise of {label!r} has missing values or variances that are not positive; leave such units out."
         )
-    if noise.ndim == 2 and np.abs(noise - noise.T).max() > 1e-5 * variances.max():
+    if (
+        noise.ndim == 2
+        and not np.array_equal(noise, noise.T)
+        and not np.allclose(noise, noise.T, rtol=1e-5, atol=1e-8 * variances.max())
+    ):
         raise ValueError(
             "the noise covariance is not symmetric; give the covariance of the units, not their loadings."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,14 @@ class Design:
         """The same with all presentations in one run."""
         return replace(self, folds=np.zeros_like(self.folds), runs=self.runs[:1])
 
-    @property
+    @cached_property
+    def order(self) -> Indices | None:
+        """Presentations by stimulus and run, where each of both meet in one presentation."""
+        cells = self.codes * len(self.runs) + self.folds
+        order = np.argsort(cells)
+        return order if np.array_equal(cells[order], np.arange(self.counts.size)) else None
+
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Presentations of each stimulus in each run."""
         counts = np.zeros((len(self.stimuli), len(self.runs)), dtype=np.int64)
@@ -66,12 +74,13 @@ class Design:
 
         Missing values are left out; NaN where all are missing, 0 where there is no presentation.
         """
-        cells = torch.as_tensor(self.codes * len(self.runs) + self.folds, device=values.device)
         shape = (*values.shape[:-2], len(self.stimuli), len(self.runs), values.shape[-1])
-        n_cells = shape[-3] * shape[-2]
-        if len(cells) == n_cells == len(cells.unique()):
-            order = cells.argsort()
-            return (values if bool((order.diff() == 1).all()) else values[..., order, :]).reshape(shape)
+        if self.order is not None:
+            if (np.diff(self.order) == 1).all():
+                return values.reshape(shape)
+            return values[..., torch.as_tensor(self.order, device=values.device), :].reshape(shape)
+        cells = torch.as_tensor(self.codes * len(self.runs) + self.folds, device=values.device)
+        n_cells = self.counts.size
         missing = values.isnan()
         n = torch.as_tensor(self.counts, device=values.device).view(-1, 1)
         if bool(missing.any()):
