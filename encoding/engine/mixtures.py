@@ -255,4 +255,5 @@ def _standardised(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor
 
 def _unit(weights: torch.Tensor) -> torch.Tensor:
     length: torch.Tensor = torch.linalg.vector_norm(weights, dim=-1, keepdim=True)
-    return weights / length.masked_fill(length == 0, 1)
+    # no weight is minus zero
+    return weights / length.masked_fill(length == 0, 1) + 0.0

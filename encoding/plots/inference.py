@@ -133,7 +133,8 @@ def _bars(scores: _Scores, label: str) -> Figure:
     top = _tops(scores)
     _band(axis, scores, vertical=True)
     _marks(axis, scores, places, top, vertical=True)
-    axis.set_xlim(-0.6, n - 0.4)
+    # one or two bars are not drawn wider than those of many
+    axis.set_xlim((n - 1) / 2 - max(n, 3) / 2 - 0.1, (n - 1) / 2 + max(n, 3) / 2 + 0.1)
     axis.set_xticks(places, scores.names, rotation=40, ha="right", rotation_mode="anchor")
     axis.tick_params(axis="x", length=0)
     axis.set_ylabel(label)
@@ -260,7 +261,7 @@ def _caption(dataset: xr.Dataset, scores: _Scores, alpha: float) -> str:
     if scores.above_chance is not None:
         parts.append(f"*: above {scores.chance:g}")
     if scores.at_ceiling is not None:
-        parts.append("diamond: not below the ceiling")
+        parts.append("diamond: not below it" if scores.at_ceiling.any() else "all are below it")
     if scores.better is not None and len(scores.names) <= MOST_BARS:
         parts.append("lines above: better (dot) than (ticks)")
     elif scores.better is not None:
