@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +11,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...models.devices import resolve_device
-from ..audit import versions
+from ..audit import fingerprint, versions
 from ..clusters import Tail, cluster_test
 from ..engine.similarity import paired_similarities
 from ..results import Result
 from ..significance import check_count
 from .ceilings import Ceiling, check_ceiling, scale_rows
-from .epochs import Grid, TimedRDMs
+from .comparison import compare
+from .epochs import TimedRDMs
 from .latencies import latency_table
 from .preparation import ordered, prepare_checked, vectors
 
@@ -127,17 +127,26 @@ def check_chance(rdms: xr.DataArray, method: str, testing: Testing) -> None:
         )
 
 
+def score_cube(
+    models: xr.DataArray, timed: TimedRDMs, method: str, device: str | torch.device, **options: Any
+) -> Array:
+    """Similarity of models with the data, people × models × times; ``options`` are those of :func:`compare`."""
+    found = compare(models, timed.rdms, method, device=device, **options).values
+    return np.ascontiguousarray(timed.grid.cube(found).swapaxes(0, 1))
+
+
 def course_result(
-    names: list[str],
+    models: xr.DataArray,
     scores: Array,
-    grid: Grid,
+    timed: TimedRDMs,
     testing: Testing,
     *,
     method: str,
     audit: dict[str, Any],
-    inputs: Mapping[str, str],
 ) -> Result:
     """A result of people × models × times, tested; units are people × times."""
+    grid = timed.grid
+    names = [str(name) for name in models.coords["neuroid_id"].values]
     flat = scores.swapaxes(0, 1).reshape(len(names), 1, -1)
     variables: dict[str, Any] = {"score": (("model", "split", "unit"), flat)}
     if testing.n_permutations:
@@ -165,7 +174,8 @@ def course_result(
             **audit,
         },
         "provenance": {
-            **inputs,
+            "models": fingerprint(models.values),
+            "responses": fingerprint(timed.rdms.values),
             "random_state": testing.random_state,
             "versions": versions(),
         },

@@ -11,12 +11,10 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..audit import fingerprint
 from ..clusters import Tail
 from ..results import Result
 from .ceilings import Ceiling, noise_ceiling
-from .comparison import compare
-from .courses import Testing, add_ceiling, check_chance, course_result
+from .courses import Testing, add_ceiling, check_chance, course_result, score_cube
 from .epochs import Options, timed_rdms
 from .forms import average as mean_rdms
 from .preparation import stack_named
@@ -114,35 +112,25 @@ def fuse(
     label = _label(rows, by)
     covariates = None if given is None else stack_named(given, timed.rdms, "given")
     regions = mean_rdms(rows, by=label)
-    names = [str(name) for name in regions.coords["neuroid_id"].values]
-    grid = timed.grid
-    testing.check(len(grid.people))
+    testing.check(len(timed.grid.people))
     check_chance(timed.rdms, method, testing)
-
-    def cube(**options: Any) -> Array:
-        """Similarities as people × regions × times."""
-        found = compare(regions, timed.rdms, method, device=device, **options).values
-        shape = (len(names), len(grid.people), len(grid.start))
-        return np.ascontiguousarray(found.reshape(shape).swapaxes(0, 1))
-
-    scores = cube()
+    scores = score_cube(regions, timed, method, device)
     result = course_result(
-        names,
+        regions,
         scores,
-        grid,
+        timed,
         testing,
         method=method,
         audit={
-            "people": f"{len(grid.people)} of meg vary; regions are means over people",
+            "people": f"{len(timed.grid.people)} of meg vary; regions are means over people",
             "given": [] if covariates is None else covariates.coords["neuroid_id"].values.tolist(),
         },
-        inputs={"regions": fingerprint(rows.values), "responses": fingerprint(timed.rdms.values)},
     )
     add_ceiling(result.dataset, timed, method, ceiling, device)
     _add_region_ceilings(result.dataset, rows, label, method, ceiling, device)
     if covariates is not None:
         # what the region explains beyond the models is the square of its semi-partial correlation
-        common = scores**2 - cube(given=covariates, semi="a") ** 2
+        common = scores**2 - score_cube(regions, timed, method, device, given=covariates, semi="a") ** 2
         _add_commonality(result.dataset, common, testing)
     return result
 

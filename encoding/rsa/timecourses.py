@@ -8,14 +8,13 @@ from typing import Any, Literal
 import torch
 import xarray as xr
 
-from ..audit import fingerprint
 from ..clusters import Tail
 from ..results import Result
 from .ceilings import Ceiling
-from .comparison import compare
-from .courses import Testing, add_ceiling, check_chance, course_result
+from .courses import Testing, add_ceiling, check_chance, course_result, score_cube
 from .epochs import Options, timed_rdms
 from .generalisation import generalise_geometry, generalise_patterns
+from .models import MixtureModel
 from .preparation import stack_named
 
 
@@ -110,22 +109,25 @@ def infer_over_time(
     >>> float(result.dataset["peak"].round(2)[0])
     0.1
     """
+    for name, model in models.items() if isinstance(models, Mapping) else ():
+        if isinstance(model, MixtureModel):
+            raise ValueError(
+                f"model {name!r} is to be fitted, and infer_over_time scores fixed models; fit it on other people and "
+                "give its predict()."
+            )
     testing = Testing(joint, tail, threshold, n_permutations, n_resamples, random_state)
     timed = timed_rdms(data, Options(metric, noise, cv, window, step, average, device))
     testing.check(len(timed.grid.people))
     check_chance(timed.rdms, method, testing)
     stacked = stack_named(models, timed.rdms, "models")
     covariates = None if given is None else stack_named(given, timed.rdms, "given")
-    found = compare(stacked, timed.rdms, method, given=covariates, device=device)
-    scores = timed.grid.cube(found.values).swapaxes(0, 1)
     result = course_result(
-        [str(name) for name in stacked.coords["neuroid_id"].values],
-        scores,
-        timed.grid,
+        stacked,
+        score_cube(stacked, timed, method, device, given=covariates),
+        timed,
         testing,
         method=method,
         audit={"given": [] if covariates is None else covariates.coords["neuroid_id"].values.tolist()},
-        inputs={"models": fingerprint(stacked.values), "responses": fingerprint(timed.rdms.values)},
     )
     add_ceiling(result.dataset, timed, method, ceiling, device)
     return result

@@ -64,3 +64,8 @@ def person(
 def people(n: int = 12, seed: int = 50, **options: float) -> dict[str, xr.DataArray]:
     """Several of them, who share the features."""
     return {f"P{k}": person(*features(seed), 100 * seed + k, **options) for k in range(n)}
+
+
+def small(n: int = 3, **options: float) -> dict[str, xr.DataArray]:
+    """A few people and times."""
+    return {name: array.isel(time_bin=slice(15, 21)) for name, array in people(n, **options).items()}
