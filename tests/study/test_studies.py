@@ -65,6 +65,22 @@ def test_objects92(shared, tmp_path):
         assert float(dataset["ceiling_upper"].mean()) == pytest.approx(bounds[1], abs=0.001)
     assert "human face" in set(groups["people/IT-of-15"]["stimulus_group"].values)
     assert "ceiling 0.453 to 0.542" in report and "ceiling 0.449 to 0.535" in report
+    best = {"IT-of-15": "animacy", "IT-of-4": "animacy", "judgements": "animacy", "EVC-of-15": "Silhouette"}
+    for recording, name in best.items():
+        dataset = groups[f"hypotheses/{recording}"].isel(group=0)
+        assert dataset["mean"].to_series().idxmax() == f"hypotheses/{name}"
+        assert dataset.attrs["audit"]["models_among_data"] == [] and dataset.sizes["model"] == 7
+    it = groups["hypotheses/IT-of-15"].isel(group=0)
+    assert it["p_pair_fdr"].sel(model="hypotheses/animacy", model_b="hypotheses/V1") < 0.001
+    assert it["p_zero"].sel(model="hypotheses/V1") > 0.05 and (it["p_ceiling"] < 0.01).all()
+    layers = {
+        area: groups[f"all-models/{area}"]["mean"].isel(group=0).to_series()
+        for area in ("IT-of-15", "EVC-of-15")
+    }
+    assert all(len(means) == 76 for means in layers.values())
+    early, late = "alexnet/conv2 | complete", "alexnet/conv5 | complete"
+    assert layers["EVC-of-15"][early] > layers["EVC-of-15"][late]
+    assert layers["IT-of-15"][late] > layers["IT-of-15"][early]
 
 
 def test_haxby(shared, tmp_path):
