@@ -27,8 +27,9 @@ def find_latencies(courses: Array, times: Array) -> tuple[Array, Array]:
         Time of the highest value.
     onset
         Where the course last rises through half of its peak on the way to it, interpolated between bins; the first
-        time if it never was below. Both are NaN where a course is nowhere above 0. Half of the peak depends far less on
-        the number of people and on noise than the first significant time does (Kiesel et al., 2008, Psychophysiology).
+        time if it never was below. Both are NaN where a course is nowhere above 0. A criterion relative to the peak is
+        that of event-related potentials (Kiesel et al., 2008, Psychophysiology); the first significant time would
+        come earlier with every person more.
 
     Examples
     --------
@@ -84,7 +85,9 @@ def latency_table(
         counts = rng.multinomial(n, np.full(n, 1 / n), n_resamples) / n
         draws = (counts @ scores.reshape(n, -1)).reshape(n_resamples, *scores.shape[1:])
         for name, when in zip(("peak", "onset"), find_latencies(draws, times), strict=True):
-            low, high = np.nanquantile(when, [0.025, 0.975], axis=0)
+            low, high = np.full((2, scores.shape[1]), np.nan)
+            risen = np.isfinite(when).any(axis=0)
+            low[risen], high[risen] = np.nanquantile(when[:, risen], [0.025, 0.975], axis=0)
             table |= {f"{name}_low": (("model",), low), f"{name}_high": (("model",), high)}
             table[f"{name}_draws"] = (("draw", "model"), when)
     return table

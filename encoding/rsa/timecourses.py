@@ -82,10 +82,10 @@ def infer_over_time(
         Units are people × times, with ``subject``, ``time_bin_start`` and ``time_bin_end``; ``ceiling`` and
         ``ceiling_upper`` of each. Of ``model × time``: ``t``, ``p_cluster`` (1 outside of clusters), ``cluster``,
         ``p_max`` and ``significant``; ``time`` is the middle of a bin. Of each model: ``peak`` and ``onset`` (where
-        the mean course last rises through half of its peak) in seconds, with ``_low`` and ``_high``, 95 % intervals
-        over people drawn again, and ``_draws``, the same people in all models. A significant cluster does not say when
-        an effect begins; onsets do. All of it generalises to other people, with these stimuli: few of them are alike
-        in two unrelated models by chance, which :func:`infer` can resample.
+        the mean course last rises through half of its peak) in seconds, missing where it is nowhere above 0, with
+        ``_low`` and ``_high``, 95 % intervals over people drawn again, and ``_draws``, the same people in all models.
+        A significant cluster does not say when an effect begins. All of it generalises to other people with the same
+        stimuli: of few stimuli, unrelated geometries may be alike by chance, and :func:`infer` resamples stimuli.
 
     Raises
     ------

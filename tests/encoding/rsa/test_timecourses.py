@@ -253,6 +253,13 @@ def test_latencies_of_known_courses():
     assert find_latencies(np.ones(5), np.arange(5.0)) == (0.0, 0.0)
 
 
+def test_courses_below_zero_have_no_latency():
+    table = latency_table(np.full((4, 2, 5), -1.0) + np.eye(2, 5)[1] * [[0], [3]], np.arange(5.0), 50, 0)
+    for name in ("peak", "peak_low", "onset_high"):
+        assert np.isnan(table[name][1]).tolist() == [True, False]
+    assert table["peak_low"][1][1] == table["peak_high"][1][1] == 1
+
+
 def test_intervals_of_latencies_hold_the_truth():
     times = np.arange(60) / 100
     true = np.exp(-0.5 * ((times - 0.3) / 0.05) ** 2)
