@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,8 @@ from .places import Part, Places, places_of
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+#: positions of centres in a part -> row and unit of each neighbour, in order
+Search = Callable[[Indices], tuple[Indices, Indices]]
 
 #: centres whose neighbours are sought at once: rows of distances then stay in the processor's cache
 BLOCK = 256
@@ -157,20 +159,18 @@ def find_neighbours(
         path = Path(cache) / f"neighbours-{_digest(places, wanted, radius, n_neighbours, min_units)}.npz"
         if (known := _load(path)) is not None:
             return known
-    found = track(
-        _searched(places, wanted, radius, n_neighbours), "finding neighbours", len(wanted), progress
-    )
-    rows = [row for _, row in sorted(found, key=lambda item: item[0])]
-    sizes = np.array([len(row) for row in rows])
+    indptr, indices = _searched(places, wanted, radius, n_neighbours, progress)
+    sizes = np.diff(indptr)
     kept = np.flatnonzero(sizes >= min_units)
     if not kept.size:
         raise ValueError(
-            f"no centre has {min_units} units (there are {sizes.max()} at most); use "
-            "a larger radius, or lower min_units."
+            f"no centre has {min_units} units (there are {sizes.max()} at most); use a larger radius, or lower "
+            "min_units."
         )
+    indptr, indices = take_rows(indptr, indices, kept)
     neighbourhoods = Neighbourhoods(
-        indptr=np.concatenate([[0], np.cumsum(sizes[kept])]),
-        indices=np.concatenate([rows[k] for k in kept]),
+        indptr=indptr,
+        indices=indices,
         centres=wanted[kept],
         places=places.keys,
         kind=places.kind,
@@ -244,55 +244,94 @@ def _unit_of_vertex(part: Part) -> Indices:
     return units
 
 
+def take_rows(
+    indptr: Indices, indices: NDArray[np.int32], rows: Indices
+) -> tuple[Indices, NDArray[np.int32]]:
+    """Some lists of many, in the order of ``rows``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> take_rows(np.array([0, 2, 3]), np.array([4, 5, 6]), np.array([1, 0]))[1].tolist()
+    [6, 4, 5]
+    """
+    if np.array_equal(rows, np.arange(len(indptr) - 1)):
+        return indptr, indices
+    start = np.concatenate([[0], np.cumsum(np.diff(indptr)[rows])])
+    shift = np.repeat(indptr[rows] - start[:-1], np.diff(start))
+    return start, indices[shift + np.arange(len(shift))]
+
+
 def _searched(
-    places: Places, centres: Indices, radius: float | None, n_neighbours: int | None
-) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Position of each centre among ``centres`` and its units in rising order, part by part."""
+    places: Places, centres: Indices, radius: float | None, n: int | None, progress: bool | None
+) -> tuple[Indices, NDArray[np.int32]]:
+    """The units around each of ``centres``, sought part by part and block by block."""
     at = np.full(len(places.keys), -1)
     at[centres] = np.arange(len(centres))
+    jobs, order = [], []
     for part in places.parts:
-        wanted = np.flatnonzero(at[part.units] >= 0)
-        if n_neighbours is not None and len(wanted) and n_neighbours > len(part.units):
+        own = np.flatnonzero(at[part.units] >= 0)
+        if not len(own):
+            continue
+        if n is not None and n > len(part.units):
             raise ValueError(
-                f"n_neighbours is {n_neighbours}, and there are {len(part.units)} units in one {places.kind}; "
-                "ask for fewer."
+                f"n_neighbours is {n}, and there are {len(part.units)} units in one {places.kind}; ask for fewer."
             )
-        search = _in_volume if part.faces is None else _on_surface
-        found = search(part, wanted, radius, n_neighbours)
-        for own, units in zip(wanted, found, strict=True):
-            yield int(at[part.units[own]]), np.sort(part.units[units]).astype(np.int32)
+        order.append(at[part.units[own]])
+        search = (_in_volume if part.faces is None else _on_surface)(part, radius, n)
+        jobs += [(part, search, own[start : start + BLOCK]) for start in range(0, len(own), BLOCK)]
+    sizes, lists = [], []
+    for part, search, block in track(jobs, "finding neighbours", show=progress):
+        rows, columns = search(block)
+        sizes.append(np.bincount(rows, minlength=len(block)))
+        lists.append(part.units[columns].astype(np.int32))
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    return take_rows(indptr, np.concatenate(lists), np.argsort(np.concatenate(order)))
 
 
-def _in_volume(part: Part, wanted: Indices, radius: float | None, n: int | None) -> Iterator[Indices]:
+def _in_volume(part: Part, radius: float | None, n: int | None) -> Search:
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(part.points)
-    for start in range(0, len(wanted), BLOCK):
-        points = part.points[wanted[start : start + BLOCK]]
+    tree, n_units = cKDTree(part.points), len(part.points)
+
+    def search(block: Indices) -> tuple[Indices, Indices]:
+        points = part.points[block]
         if n is not None:
-            yield from np.asarray(tree.query(points, n)[1]).reshape(len(points), n)
-        else:
-            assert radius is not None
-            lists = tree.query_ball_point(points, radius * (1 + ROUNDING))
-            yield from (np.array(each, dtype=np.int64) for each in lists)
+            nearest = np.asarray(tree.query(points, n)[1]).reshape(len(points), n)
+            return np.repeat(np.arange(len(points)), n), np.sort(nearest, axis=1).ravel()
+        assert radius is not None
+        near = cKDTree(points).sparse_distance_matrix(tree, radius * (1 + ROUNDING), output_type="ndarray")
+        rows, columns = np.divmod(np.sort(near["i"].astype(np.int64) * n_units + near["j"]), n_units)
+        return rows, columns
+
+    return search
 
 
-def _on_surface(part: Part, wanted: Indices, radius: float | None, n: int | None) -> Iterator[Indices]:
+def _on_surface(part: Part, radius: float | None, n: int | None) -> Search:
     from scipy.sparse.csgraph import dijkstra
 
     assert part.vertices is not None and part.faces is not None
-    graph = geodesic_graph(part.points, part.faces)
+    vertices, graph = part.vertices, geodesic_graph(part.points, part.faces)
     # about the radius of a disc of so many vertices, each of which has six edges
     limit = radius * (1 + ROUNDING) if radius is not None else float(graph.data.mean()) * (n or 1) ** 0.5
-    for start in range(0, len(wanted), BLOCK):
-        sources = part.vertices[wanted[start : start + BLOCK]]
-        far = dijkstra(graph, indices=sources, limit=limit)[:, part.vertices]
-        while n is not None and np.isfinite(far).sum(axis=1).min() < n and np.isfinite(limit):
-            limit = 2 * limit if limit < np.ptp(part.points) * len(part.points) else np.inf
-            far = dijkstra(graph, indices=sources, limit=limit)[:, part.vertices]
-        for row in far:
-            near = np.flatnonzero(np.isfinite(row))
-            yield near if n is None else near[np.argsort(row[near], kind="stable")[:n]]
+    farthest = float(graph.data.sum())
+
+    def search(block: Indices) -> tuple[Indices, Indices]:
+        nonlocal limit
+        ways = dijkstra(graph, indices=vertices[block], limit=limit)[:, vertices]
+        while n is not None and limit < farthest and np.isfinite(ways).sum(axis=1).min() < n:
+            limit *= 2
+            ways = dijkstra(graph, indices=vertices[block], limit=limit)[:, vertices]
+        rows, columns = np.nonzero(np.isfinite(ways))
+        if n is None:
+            return rows, columns
+        nearest = np.lexsort((ways[rows, columns], rows))
+        start = np.searchsorted(rows, np.arange(len(block)))
+        rank = np.arange(len(rows)) - start[rows]
+        kept = np.sort(nearest[rank < n])
+        return rows[kept], columns[kept]
+
+    return search
 
 
 def _check_request(radius: float | None, n_neighbours: int | None, min_units: int) -> None:

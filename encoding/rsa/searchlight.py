@@ -23,7 +23,7 @@ from ..engine.searchlight import CONSTANT, SCORED, SINGULAR, UNDEFINED, Models, 
 from ..results import Result
 from .images import PLACE
 from .metrics import METRICS, check_request
-from .neighbourhoods import Neighbourhoods, find_neighbours
+from .neighbourhoods import Neighbourhoods, find_neighbours, take_rows
 from .noise import given_noise
 from .pairs import check_rdms, pair_table
 from .patterns import Design, check_finite, mean_patterns, run_patterns
@@ -222,7 +222,9 @@ def _searched(
     )
     order = np.argsort(around.sizes, kind="stable")
     blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
-    found = Blocks([light], client).map(_block_scores, (_block(around, block) for block in blocks))
+    found = Blocks([light], client).map(
+        _block_scores, (take_rows(around.indptr, around.indices, block) for block in blocks)
+    )
     scores, why = np.empty((len(order), len(names))), np.empty(len(order), dtype=np.int64)
     for block, (some, reasons) in zip(
         blocks, track(found, "searchlight", len(blocks), progress), strict=True
@@ -251,12 +253,6 @@ def _check_together(counts: torch.Tensor, stimuli: Array, label: str, cv: str) -
             f"stimuli {a} and {b} of {label!r} never occur in the same {cv}; a cross-validated metric needs one "
             "that holds both."
         )
-
-
-def _block(around: Neighbourhoods, centres: Array) -> tuple[Array, Array]:
-    """Neighbourhoods of some centres."""
-    indptr = np.concatenate([[0], np.cumsum(around.sizes[centres])])
-    return indptr, np.concatenate([around[int(centre)] for centre in centres])
 
 
 def _block_scores(light: Searchlight, block: tuple[Array, Array]) -> tuple[Array, Array]:
