@@ -179,4 +179,5 @@ def _matrix_form(
         return contrast_moments(vectors, noise)
     if method == "whitened-pearson":
         vectors = _centred(vectors)
-    return unit_length(whitened_form(vectors, noise, known))
+    form = whitened_form(vectors, noise, known)
+    return form.div_(_length(form, form))

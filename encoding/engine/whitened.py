@@ -13,6 +13,9 @@ import math
 
 import torch
 
+#: elements worked on at once: so few that temporaries stay in the processor's cache, or enough to fill a GPU
+CHUNK = {"cpu": 1 << 16, "cuda": 1 << 24}
+
 
 def count_conditions(n_pairs: int) -> int:
     """How many conditions have so many pairs.
@@ -131,21 +134,43 @@ def whitened_form(
     >>> whitened_form(torch.tensor([2.0, 2.0, 2.0]).double()).round(decimals=4).tolist()
     [-0.4714, -0.4714, -0.4714, 0.6667, 0.6667, 0.6667]
     """
-    if known is None:
+    n = count_conditions(vectors.shape[-1] if known is None else len(known))
+    rows, columns = torch.triu_indices(n, n, 1, device=vectors.device)
+    if noise is not None:
         moments = second_moments(vectors, noise)
-        n = moments.shape[-1]
-        rows, columns = torch.triu_indices(n, n, 1, device=vectors.device)
-        pairs, own = moments[..., rows, columns], moments.diagonal(dim1=-2, dim2=-1)
-    else:
-        # an unknown pair is free, so the shift of each condition is fitted to its known pairs and its zero diagonal
-        n = count_conditions(len(known))
-        rows, columns = torch.triu_indices(n, n, 1, device=vectors.device)[:, known]
-        there = symmetric(known.to(vectors.dtype))
-        sums = vectors.new_zeros(*vectors.shape[:-1], n)
-        sums.index_add_(-1, rows, vectors / 2).index_add_(-1, columns, vectors / 2)
-        shift = torch.linalg.solve(there + torch.diag(there.sum(dim=-1) + 2), sums.unsqueeze(-1)).squeeze(-1)
-        pairs, own = shift[..., rows] + shift[..., columns] - vectors / 2, 2 * shift
-    return torch.cat([pairs * math.sqrt(2), own], dim=-1)
+        own = moments.diagonal(dim1=-2, dim2=-1)
+        return torch.cat([moments[..., rows, columns] * math.sqrt(2), own], dim=-1)
+    if known is not None:
+        rows, columns = rows[known], columns[known]
+    flat = vectors.reshape(-1, vectors.shape[-1])
+    form = flat.new_empty(len(flat), len(rows) + n)
+    step = max(1, CHUNK.get(flat.device.type, 1 << 20) // max(1, len(rows)))
+    for start in range(0, len(flat), step):
+        some = flat[start : start + step]
+        shift = _shifts(some, rows, columns, n, known)
+        pairs, own = torch.split(form[start : start + step], [len(rows), n], dim=-1)
+        torch.mul(some, -0.5, out=pairs)
+        pairs.add_(shift.index_select(-1, rows)).add_(shift.index_select(-1, columns)).mul_(math.sqrt(2))
+        torch.mul(shift, 2, out=own)
+    return form.view(*vectors.shape[:-1], form.shape[-1])
+
+
+def _shifts(
+    vectors: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, n: int, known: torch.Tensor | None
+) -> torch.Tensor:
+    """What is added to the second moments of each condition with any other so that they are as small as can be.
+
+    A pair that is not known is free, so shifts are fitted to known pairs and to the diagonal, which is zero before.
+    """
+    sums = vectors.new_zeros(len(vectors), n)
+    for ends in (rows, columns):
+        sums.scatter_add_(-1, ends.expand(vectors.shape), vectors)
+    if known is None:
+        means = sums / (2 * n)
+        return means - means.mean(dim=-1, keepdim=True) / 2
+    there = symmetric(known.to(vectors.dtype))
+    found: torch.Tensor = torch.linalg.solve(there + torch.diag(there.sum(dim=-1) + 2), sums.mT / 2)
+    return found.mT
 
 
 def _whitened_constant(factor: torch.Tensor) -> torch.Tensor:
