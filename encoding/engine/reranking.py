@@ -77,7 +77,7 @@ def reweighted_ranks(codes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor
 
 
 def paired_rank_similarities(
-    y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, method: str
+    y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, method: str, distinct: bool = False
 ) -> torch.Tensor:
     """Rank correlation of paired rows whose elements count several times.
 
@@ -91,6 +91,8 @@ def paired_rank_similarities(
         ``(m, k)`` whole numbers; an element that counts w times is w tied elements.
     method
         One of :data:`RANKED`.
+    distinct
+        Whether the values of every row of ``x`` are known to differ, so that no ties need to be counted there.
 
     Returns
     -------
@@ -105,8 +107,9 @@ def paired_rank_similarities(
     >>> paired_rank_similarities(rows, rows.flip(-1), torch.ones_like(rows), "tau-a").tolist()
     [-1.0]
     """
-    compare = _rho if method in ("spearman", "rho-a") else _tau
-    return compare(y, x, weights, method)
+    if method in ("spearman", "rho-a"):
+        return _rho(y, x, weights, method)
+    return _tau(y, x, weights, method, distinct)
 
 
 def weighted_inversions(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -174,19 +177,23 @@ def _rho(y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, method: str) -
     return torch.where(square > 0, product / square.sqrt(), 0.0)
 
 
-def _tau(y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, method: str) -> torch.Tensor:
+def _tau(
+    y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, method: str, distinct: bool
+) -> torch.Tensor:
     """Knight's count: rows ordered by y and then x are inverted exactly where the two disagree."""
     first, found, heavy = _in_order(y, x, weights)
     discordant = weighted_inversions(found, heavy)
     tied_y = _tied(first, heavy)
-    same = first.clone()
-    same[:, 1:] |= found[:, 1:] != found[:, :-1]
-    tied_both = _tied(same, heavy)
-    first, _, heavy = _in_order(x, torch.zeros_like(x), weights)
-    tied_x = _tied(first, heavy)
+    tied_x = tied_both = 0
+    if not distinct:
+        same = first.clone()
+        same[:, 1:] |= found[:, 1:] != found[:, :-1]
+        tied_both = _tied(same, heavy)
+        first, _, heavy = _in_order(x, torch.zeros_like(x), weights)
+        tied_x = _tied(first, heavy)
     once, squares = heavy.sum(dim=-1), (heavy**2).sum(dim=-1)
-    distinct = (once**2 - squares) // 2
-    score = (distinct - tied_x - tied_y + tied_both - 2 * discordant).double()
+    different = (once**2 - squares) // 2
+    score = (different - tied_x - tied_y + tied_both - 2 * discordant).double()
     pairs = (once * (once - 1)).double() / 2
     if method == "tau-a":
         return score / pairs

@@ -221,6 +221,7 @@ def _ranked(
 ) -> Resampled:
     weights = pair_weights(conditions, pairs).to(torch.int32)
     codes, m = dense_codes(torch.cat([models, data])), len(models)
+    distinct = bool((codes[m:].amax(dim=-1) == codes.shape[1] - 1).all())
     by_rank = method in ("spearman", "rho-a")
     ranks = reweighted_ranks(codes if by_rank else codes[m:], weights)
     places, counts = _present(weights)
@@ -231,12 +232,10 @@ def _ranked(
         scores = _rank_scores(ranks[:, :m].double(), ranks[:, m:].double(), weights.double(), method)
     else:
         of_models, of_people = torch.split(codes[:, places].transpose(0, 1), [m, len(data)], dim=1)
-        scores = _all_pairs(of_models, of_people, counts, method)
+        scores = _all_pairs(of_models, of_people, counts, method, distinct)
     pooled = data[:, places].transpose(0, 1) if ceiling == "mean" else found
-    n = people.shape[1]
-    pooled, of_people, counts = (side.expand(n, *side.shape[1:]) for side in (pooled, of_people, counts))
-    sides = [_rank_ceilings(pooled, of_people, counts, some, method) for some in people]
-    none = data.new_zeros(0, n)
+    sides = [_rank_ceilings(pooled, of_people, counts, some, method, distinct) for some in people]
+    none = data.new_zeros(0, people.shape[1])
     lower, upper = (torch.stack(side) for side in zip(*sides, strict=True)) if sides else (none, none)
     return Resampled(scores, lower, upper)
 
@@ -267,30 +266,43 @@ def _present(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return places, counts
 
 
-def _all_pairs(models: torch.Tensor, data: torch.Tensor, counts: torch.Tensor, method: str) -> torch.Tensor:
+def _all_pairs(
+    models: torch.Tensor, data: torch.Tensor, counts: torch.Tensor, method: str, distinct: bool
+) -> torch.Tensor:
     """Kendall's correlation of every model with every person: ``(n, m, k)`` and ``(n, r, k)`` to ``(n, m, r)``."""
     n, m, r = (torch.arange(size, device=data.device) for size in (*models.shape[:2], data.shape[1]))
     row, which, who = (side.flatten() for side in torch.meshgrid(n, m, r, indexing="ij"))
     scores = [
-        paired_rank_similarities(models[a, b], data[a, c], counts[a], method)
+        paired_rank_similarities(models[a, b], data[a, c], counts[a], method, distinct)
         for a, b, c in _few_rows(counts.shape[1], row, which, who)
     ]
     return torch.cat(scores).view(len(n), len(m), len(r))
 
 
 def _rank_ceilings(
-    pooled: torch.Tensor, data: torch.Tensor, counts: torch.Tensor, people: torch.Tensor, method: str
+    pooled: torch.Tensor,
+    data: torch.Tensor,
+    counts: torch.Tensor,
+    people: torch.Tensor,
+    method: str,
+    distinct: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Similarity of everyone drawn with the pool of the others and of all: both are ranked anew in each resample."""
     times = people.to(pooled.dtype)
-    total = (times[:, None].double() @ pooled.double())[:, 0].to(pooled.dtype)
+    if len(pooled) == 1:
+        total = people.double() @ pooled[0].double()
+    else:
+        total = (people[:, None].double() @ pooled.double())[:, 0]
+    total = total.to(pooled.dtype)
     lower, upper = torch.zeros(2, *people.shape, dtype=torch.float64, device=pooled.device)
     for row, who in _few_rows(counts.shape[1], *(people > 0).nonzero(as_tuple=True)):
-        all_together, x, heavy = total[row], data[row, who], counts[row]
-        others = all_together - times[row, who][:, None] * pooled[row, who]
+        # one resample of conditions may serve all of people
+        at = row if len(pooled) > 1 else torch.zeros_like(row)
+        all_together, x, heavy = total[row], data[at, who], counts[at]
+        others = all_together - times[row, who][:, None] * pooled[at, who]
         for found, pool in ((lower, others), (upper, all_together)):
             y = dense_codes(pool) if pool.is_floating_point() else pool.long()
-            found[row, who] = paired_rank_similarities(y, x, heavy, method)
+            found[row, who] = paired_rank_similarities(y, x, heavy, method, distinct)
     return _mean_of_groups(lower, upper, people)
 
 

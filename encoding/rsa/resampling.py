@@ -102,10 +102,10 @@ def _evaluate(
     drawn, counts = (torch.as_tensor(x, device=where) for x in (conditions, people))
     patterns, groups = torch.unique(data.isfinite(), dim=0, return_inverse=True)
     common = patterns.all(dim=0)
-    step = max(1, CHUNK // ((m + len(data)) * data.shape[1]))
-    parts = torch.arange(n).split(step) if len(drawn) > 1 else [torch.arange(n)]
+    step = max(1, CHUNK // ((m + len(data)) * data.shape[1])) if len(drawn) > 1 else n
     found = np.empty((len(people), n, m + 2))
-    for part in track(parts, "resampling"):
+    for start in track(range(0, n, step), "resampling"):
+        part = slice(start, start + step)
         some, who = (drawn[part] if len(drawn) > 1 else drawn), counts[:, part]
         scores = data.new_empty(len(some), m, len(data))
         if len(patterns) == 1:
@@ -119,7 +119,7 @@ def _evaluate(
                 scores[:, :, rows] = reweight(*own, some, who[:0, :, rows], method).scores
             ceilings = [scores.new_zeros(who.shape[:2])] * 2
             if common.sum() > 1:
-                shared = models[:0, common], data[:, common], pairs[:, common]
+                shared = models[:1, common], data[:, common], pairs[:, common]
                 _, *ceilings = reweight(*shared, some, who, method, ceiling)
         weights = who.to(scores) / who.sum(dim=-1, keepdim=True)
         found[:, part, :m] = (scores @ weights[..., None])[..., 0].cpu().numpy()

@@ -13,7 +13,16 @@ from cerebridge.encoding.results import Result
 from cerebridge.encoding.rsa import permutation
 from cerebridge.encoding.rsa.pairs import pair_table
 
-METHODS = {"pearson": "corr", "spearman": "spearman", "cosine": "cosine", "tau-a": "tau-a", "rho-a": "rho-a"}
+METHODS = {
+    "pearson": "corr",
+    "spearman": "spearman",
+    "cosine": "cosine",
+    "tau-a": "tau-a",
+    "tau-b": "tau-b",
+    "rho-a": "rho-a",
+    "whitened-pearson": "corr_cov",
+    "whitened-cosine": "cosine_cov",
+}
 
 
 def labelled(vectors, ids=None, stimuli=None, **rdm):
@@ -116,7 +125,7 @@ def test_models_may_be_one_array_and_in_another_order(tmp_path):
     assert back.provenance["random_state"] == 1
 
 
-@pytest.mark.parametrize("method", ["spearman", "tau-a"])
+@pytest.mark.parametrize("method", [*METHODS, "bures"])
 def test_permutation_moves_rows_and_columns_of_the_models(method, monkeypatch):
     truth, data = people(n_people=3)
     tied = labelled(np.round(3 * truth.values), ["tied"])
