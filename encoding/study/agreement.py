@@ -48,12 +48,7 @@ def agree(settings: Mapping[str, Any], inputs: Inputs, folder: Path) -> xr.Datas
     )
     cube = rdms.values.reshape(len(groups), n_times, -1)
     pairs = list(combinations(range(len(groups)), 2))
-    scores = np.array(
-        [
-            [float(rsa.compare(cube[a, t], cube[b, t], settings["comparison"])) for t in range(n_times)]
-            for a, b in pairs
-        ]
-    )
+    scores = np.array([rsa.compare(cube[a], cube[b], settings["comparison"]).diagonal() for a, b in pairs])
     dataset = xr.Dataset(
         {"score": (("model", "split", "unit"), scores[:, None]), "rdm": (("group", "unit", "pair"), cube)},
         {
