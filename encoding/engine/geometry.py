@@ -27,9 +27,10 @@ def centred_alignment(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     1.0
     """
     a, b = (x - x.mean(dim=-2, keepdim=True) for x in (a, b))
+    inner: torch.Tensor
     if max(a.shape[-1], b.shape[-1]) <= a.shape[-2]:
         inner = (a.mT @ b).square().sum(dim=(-2, -1))
-        norms = [torch.linalg.matrix_norm(x.mT @ x) for x in (a, b)]
+        norms: list[torch.Tensor] = [torch.linalg.matrix_norm(x.mT @ x) for x in (a, b)]
     else:
         kernels = [x @ x.mT for x in (a, b)]
         inner = (kernels[0] * kernels[1]).sum(dim=(-2, -1))
@@ -107,7 +108,8 @@ def spectrum(activity: torch.Tensor) -> torch.Tensor:
     [8.0, 0.0]
     """
     centred = activity - activity.mean(dim=-2, keepdim=True)
-    return torch.linalg.svdvals(centred).square() / (activity.shape[-2] - 1)
+    axes: torch.Tensor = torch.linalg.svdvals(centred)
+    return axes.square() / (activity.shape[-2] - 1)
 
 
 def participation_ratio(variances: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ def group_similarities(similarity: torch.Tensor, members: torch.Tensor, owners: 
     members
         ``(..., m, groups)``, 1 where an item belongs to a group and 0 elsewhere.
     owners
-        ``(m,)`` integers: whose item it is.
+        ``(m,)`` numbers: whose item it is.
 
     Returns
     -------
@@ -32,15 +32,13 @@ def group_similarities(similarity: torch.Tensor, members: torch.Tensor, owners: 
     >>> group_similarities(items @ items.mT, groups, torch.tensor([0, 1, 0, 1]))[0].round(decimals=6).tolist()
     [0.800000011920929, 0.0]
     """
-    _, codes = owners.unique(return_inverse=True)
-    own = torch.nn.functional.one_hot(codes).to(similarity)
-    same = own @ own.mT
+    same = (owners[:, None] == owners).to(similarity)
     products = similarity @ members
-    to_others = products - (similarity * same) @ members
+    to_own = (similarity * same) @ members
     # length of a group's sum without one owner: all pairs, less twice those with that owner, plus those within
     total = (members * products).sum(dim=-2, keepdim=True)
-    with_owner = own.mT @ (members * products)
-    within = own.mT @ (members * ((similarity * same) @ members))
-    squares = own @ (total - 2 * with_owner + within)
+    with_owner = same @ (members * products)
+    within = same @ (members * to_own)
+    squares = total - 2 * with_owner + within
     left = members.sum(dim=-2, keepdim=True) - same @ members
-    return to_others / squares.masked_fill(left == 0, torch.nan).clamp(min=0).sqrt()
+    return (products - to_own) / squares.masked_fill(left == 0, torch.nan).clamp(min=0).sqrt()

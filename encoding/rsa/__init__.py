@@ -17,7 +17,7 @@ _HOMES = {
     "SelectionModel": "models",
     "WeightedModel": "models",
     "compare": "comparison",
-    "compare_adaptively": "adaptive",
+    "compare_adaptively": "dependence",
     "compare_groups": "groups",
     "compare_representations": "representations",
     "crossvalidate": "crossvalidation",

@@ -88,6 +88,21 @@ def test_references_of_one_label_are_averaged():
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*missing")
+def test_missing_pairs_are_left_out_of_both():
+    rdms = people_and_regions(4, noise=0.5)
+    holed = rdms.copy(data=np.where(np.arange(66) % 9 == 0, np.nan, rdms.values))
+    known = rdms.isel(pair=np.arange(66) % 9 != 0)
+    found = rsa.identify(holed, permutations=0).dataset.similarity.values
+    rows = known.values - known.values.mean(axis=1, keepdims=True)
+    alone = rsa.compare(known.values, method="pearson")
+    regions, owners = rdms.region.values, rdms.subject.values
+    for k in range(len(rows)):
+        others = (regions == "V4") & (owners != owners[k])
+        expected = alone[k, others].sum() / np.sqrt(alone[np.ix_(others, others)].sum())
+        assert found[0, k, 2] == pytest.approx(expected, rel=1e-9)
+
+
 def test_exchanged_labels_are_at_chance():
     rdms = people_and_regions(8, 3, 0.5)
     assert rsa.identify(rdms, random_state=0).dataset.p.item() == pytest.approx(1 / 1001)

@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from cerebridge import neuro
 from cerebridge.encoding import rsa
-from cerebridge.encoding.rsa import adaptive as module
+from cerebridge.encoding.rsa import dependence as module
 
 
 def distance_correlation(a, b):

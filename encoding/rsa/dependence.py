@@ -102,12 +102,13 @@ def compare_adaptively(
         index = plain_order(rows[0].shape[-1])
     square = torch.as_tensor(index, device=where)
     profiles = [_profiles(part, square, pairs, kind, name) for part, name in zip(rows, "ab", strict=True)]
-    statistic = torch.einsum("xsij,ytij->xyst", *profiles)
+    first, second = profiles
+    statistic = torch.einsum("xsij,ytij->xyst", first, second)
     best = statistic.flatten(2).argmax(dim=-1).cpu().numpy()
     dims = ("rdm_a", "rdm_b")
     found = {"dependence": (dims, statistic.amax(dim=(2, 3)).cpu().numpy())}
     if permutations:
-        found["p"] = (dims, _adaptive_p(*profiles, statistic, permutations, random_state))
+        found["p"] = (dims, _adaptive_p(first, second, statistic, permutations, random_state))
     for side, number in zip("ab", np.divmod(best, len(pairs)), strict=True):
         found |= {
             f"{name}_{side}": (dims, np.array(pairs)[number, k]) for k, name in enumerate(("lower", "upper"))
