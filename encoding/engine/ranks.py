@@ -242,9 +242,14 @@ def _keys(values: torch.Tensor, bits: int) -> torch.Tensor:
     Integers sort several times faster than values that take their places along.
     """
     # adding zero turns the negative zero, which is no smaller than zero, into it
-    keys = (values.double() + 0.0).view(torch.int64)
-    keys ^= (keys >> 63).bitwise_and_(torch.iinfo(torch.int64).max)
-    keys &= -1 << bits
+    if values.dtype == torch.float32:
+        short = (values + 0.0).view(torch.int32)
+        short ^= (short >> 31).bitwise_and_(torch.iinfo(torch.int32).max)
+        keys = short.to(torch.int64) << 32
+    else:
+        keys = (values.double() + 0.0).view(torch.int64)
+        keys ^= (keys >> 63).bitwise_and_(torch.iinfo(torch.int64).max)
+        keys &= -1 << bits
     keys |= torch.arange(values.shape[-1], device=values.device)
     return keys
 

@@ -187,19 +187,20 @@ def share_variance(
     if not columns:
         raise ValueError("features is empty; give at least one by name.")
     folds = _folds(representation, cv, groups, len(values), random_state)
-    total = sum(_variation(values, fold) for fold in folds).sum()
+    of_units = np.sum([_variation(values, fold) for fold in folds], axis=0)
+    total = of_units.sum()
     if not total > 0:
         raise ValueError(
             "the representation is constant on the held-out rows, so it has no variance to share."
         )
     by_unit, decoding = [], []
     for name, feature in columns.items():
-        by_unit.append(sum(_explained(feature, values, fold) for fold in folds))
-        own = sum(_variation(feature, fold) for fold in folds).sum()
+        own = sum(float(_variation(feature, fold).sum()) for fold in folds)
         if not own > 0:
             raise ValueError(f"feature {name!r} is constant, so nothing follows from it; leave it out.")
-        decoding.append(sum(_explained(values, feature, fold, _ridge) for fold in folds).sum() / own)
-    of_units = sum(_variation(values, fold) for fold in folds)
+        by_unit.append(np.sum([_explained(feature, values, fold) for fold in folds], axis=0))
+        decoded = sum(float(_explained(values, feature, fold, _ridge).sum()) for fold in folds)
+        decoding.append(decoded / own)
     shares = np.array(by_unit)
     coords: dict[Any, Any] = {"feature": list(columns)}
     if kind_of(representation) == "xarray":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau, rankdata
 
 from cerebridge.encoding.engine import ranks
-from cerebridge.encoding.engine.ranks import inversions, kendall_tau_a, midranks, strict_ranks
+from cerebridge.encoding.engine.ranks import inversions, kendall_tau_a, midranks, strict_ranks, untied_share
 
 SIZES = [2, 3, 16, 17, 33, 150]
 
@@ -28,6 +28,45 @@ def test_midranks_are_those_of_scipy(levels, dtype, device):
     found = midranks(torch.tensor(values, dtype=dtype, device=device))
     assert found.dtype == dtype
     np.testing.assert_array_equal(found.cpu().numpy(), rankdata(values, axis=-1))
+
+
+def test_midranks_of_values_that_differ_in_their_last_bits(dtype, device):
+    one = np.ones((), dtype=np.float32 if dtype == torch.float32 else np.float64)
+    step = np.finfo(one.dtype).eps
+    rng = np.random.default_rng(0)
+    # more values than distinct ones, so near each other that keys cut short by their places cannot tell them apart
+    values = (one + step * rng.integers(-40, 40, (3, 3000))).astype(one.dtype) * np.array(
+        [[1], [-1], [1e-30]], one.dtype
+    )
+    values[0, :7] = [0.0, -0.0, 0.0, -np.inf, np.inf, -step, step]
+    found = midranks(torch.tensor(values, device=device))
+    np.testing.assert_array_equal(found.cpu().numpy(), rankdata(values, axis=-1))
+
+
+def test_midranks_in_parts_are_the_same(monkeypatch):
+    values = torch.tensor(np.random.default_rng(1).integers(0, 9, (7, 40)) / 3)
+    whole = midranks(values)
+    monkeypatch.setitem(ranks.CHUNK, "cpu", 100)
+    assert torch.equal(midranks(values), whole)
+
+
+@pytest.mark.parametrize("n", [100, 700])
+def test_rows_longer_than_a_table_are_split(monkeypatch, n):
+    rows = torch.tensor(np.stack([np.random.default_rng(k).permutation(n) for k in range(3)]))
+    whole = inversions(rows)
+    monkeypatch.setattr(ranks, "LONGEST", 64)
+    assert torch.equal(inversions(rows), whole)
+
+
+@pytest.mark.parametrize("levels", [(None, None), (3, None), (3, 4)])
+def test_tau_b_is_that_of_scipy(levels):
+    rng = np.random.default_rng(5)
+    x, y = (rng.normal(size=(4, 90)) if k is None else rng.integers(0, k, (4, 90)) for k in levels)
+    a, b = (strict_ranks(torch.tensor(v, dtype=torch.float64)) for v in (x, y))
+    found = kendall_tau_a(a, b) / (untied_share(a) * untied_share(b)).sqrt()
+    np.testing.assert_allclose(
+        found, [kendalltau(*pair).statistic for pair in zip(x, y, strict=True)], atol=1e-12
+    )
 
 
 def test_strict_ranks_break_ties_both_ways(device):
