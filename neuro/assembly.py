@@ -183,7 +183,8 @@ def concat(
     Raises
     ------
     ValueError
-        If forms, units, sampling rates or labels of the other dimensions differ, or ids along ``dim`` collide.
+        If forms, labels of the other dimensions or, except of RDMs, modalities, units or sampling rates differ, or ids
+        along ``dim`` collide.
 
     Examples
     --------
@@ -201,7 +202,8 @@ def concat(
             raise ValueError(
                 f"array {number} is {' × '.join(map(str, array.dims))}; all must be like the first, with {dim}."
             )
-        for attr in ("modality", "units", "sfreq"):
+        # RDMs of any two things may stand beside each other to be compared
+        for attr in ("modality", "units", "sfreq") if dim != "rdm" else ():
             if array.attrs.get(attr) != first.attrs.get(attr):
                 raise ValueError(
                     f"array {number} has {attr} {array.attrs.get(attr)!r}, the first {first.attrs.get(attr)!r}; "

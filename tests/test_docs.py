@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from cerebridge import encoding
-from cerebridge.encoding import readouts
+from cerebridge.encoding import clusters, geometry, information, readouts, rsa
 
-ENCODERS = Path(__file__).resolve().parents[1] / "docs" / "encoders.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+GUIDES = ("encoders", "similarity")
+#: what belongs to several guides, or to none
+ELSEWHERE = {
+    "encoders": {"Result", "ShrinkageLDA", "clusters", "geometry", "information", "load", "rsa"},
+    "similarity": set(),
+}
+
+
+def text_of(guide: str) -> str:
+    return (DOCS / f"{guide}.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str) -> list[str]:
@@ -20,23 +30,33 @@ def blocks(text: str) -> list[str]:
     return ["\n" * text[: match.start(1)].count("\n") + match[1] for match in found]
 
 
-def test_every_block_runs_without_a_warning(tmp_path, monkeypatch, recwarn):
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_block_runs_without_a_warning(guide, tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
-    code = blocks(ENCODERS.read_text(encoding="utf-8"))
+    code = blocks(text_of(guide))
     assert len(code) > 8
     for block in code:
         if "from distributed" in block and importlib.util.find_spec("distributed") is None:
             continue
-        exec(compile(block, str(ENCODERS), "exec"), namespace)
+        exec(compile(block, guide, "exec"), namespace)
     assert not [str(warning.message) for warning in recwarn if warning.category is UserWarning]
-    assert (tmp_path / "result.nc").exists()
+    assert list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("module", [encoding, readouts], ids=lambda module: module.__name__)
-def test_every_public_name_is_described(module):
-    text = ENCODERS.read_text(encoding="utf-8")
-    # dissimilarities and the classifier are no encoders
-    others = {"Result", "ShrinkageLDA", "load", "rsa"}
-    missing = [name for name in set(module.__all__) - others if not re.search(rf"\b{name}\b", text)]
+@pytest.mark.parametrize(
+    ("guide", "module"),
+    [
+        ("encoders", encoding),
+        ("encoders", readouts),
+        ("similarity", rsa),
+        ("similarity", geometry),
+        ("similarity", information),
+        ("similarity", clusters),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_public_name_is_described(guide, module):
+    text = text_of(guide)
+    missing = [name for name in set(module.__all__) - ELSEWHERE[guide] if not re.search(rf"\b{name}\b", text)]
     assert not missing
