@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 __all__ = ["group_statistics", "roi_summary"]
 
+#: what an image of voxels needs to know
+PLACE = ("affine", "volume_shape")
 #: signs are enumerated for up to so many people, and drawn beyond
 MOST_PEOPLE = 12
 
@@ -148,7 +150,8 @@ def group_statistics(
         "model": first.dataset["model"].values,
         **{name: ("unit", places[name].to_numpy()) for name in labels},
     }
-    attrs = scoring_of(first) | {"chance": level}
+    place = {name: first.dataset.attrs[name] for name in PLACE if name in first.dataset.attrs}
+    attrs = scoring_of(first) | place | {"chance": level}
     return xr.Dataset(variables, coords, attrs)
 
 

@@ -152,7 +152,7 @@ class Searchlight:
 
     def _batch_scores(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # measures reduce over units, which is fastest where these lie next to each other
-        patterns = self.patterns.index_select(0, units.flatten()).unflatten(0, units.shape)
+        patterns = self.patterns.index_select(0, units.flatten()).view(*units.shape, *self.patterns.shape[1:])
         patterns = patterns.movedim(1, -1).contiguous()
         why = torch.full((len(units),), SCORED, device=units.device)
         covariance = self._covariance(units)

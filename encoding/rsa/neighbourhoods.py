@@ -149,7 +149,7 @@ def find_neighbours(
     >>> from cerebridge.encoding import rsa
     >>> mask = nibabel.Nifti1Image(np.ones((5, 5, 5), np.uint8), np.diag([2.0, 2.0, 4.0, 1.0]))
     >>> rsa.find_neighbours(mask, radius=4)
-    Neighbourhoods: 125 centres in a volume, 8 to 15 units each, within 4 mm
+    Neighbourhoods: 89 centres in a volume, 10 to 15 units each, within 4 mm
     """
     _check_request(radius, n_neighbours, min_units)
     places = places_of(source, mesh)
@@ -230,7 +230,7 @@ def _touching(part: Part, steps: int) -> Indices:
     from scipy.spatial import cKDTree
 
     if part.faces is None:
-        found = cKDTree(part.points).query_pairs(steps**0.5 + ROUNDING, output_type="ndarray")
+        found: Indices = cKDTree(part.points).query_pairs(steps**0.5 + ROUNDING, output_type="ndarray")
         return part.units[found]
     edges = _unit_of_vertex(part)[mesh_edges(part.faces)]
     return edges[(edges >= 0).all(axis=1)]

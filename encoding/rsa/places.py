@@ -144,8 +144,6 @@ def _labelled(source: xr.DataArray | xr.Dataset, mesh: Any, on_grid: bool) -> Pl
 
 
 def _masked(source: Any, on_grid: bool) -> Places:
-    from nibabel.affines import apply_affine
-
     from ...neuro.runs import load
 
     image = load(source)
@@ -156,7 +154,7 @@ def _masked(source: Any, on_grid: bool) -> Places:
             f"the mask has the shape {image.shape} and {int(inside.sum())} voxels above 0; give one volume with some."
         )
     at = np.argwhere(inside)
-    return _volume(at.astype(np.float64) if on_grid else apply_affine(image.affine, at))
+    return _volume(at.astype(np.float64) if on_grid else at @ image.affine[:3, :3].T + image.affine[:3, 3])
 
 
 def _volume(points: Array, people: NDArray[Any] | None = None) -> Places:

@@ -242,6 +242,7 @@ def test_a_planted_blob_is_found_in_people_by_maximum_and_by_cluster():
     maps = group["subject_scores"].sel(model="two kinds") - group.attrs["chance"]
     test = cluster_test(maps, find_adjacency(group, connectivity=18), tail="greater", random_state=0)
     assert test["significant"].values[inside].mean() > 0.8
+    assert np.nanargmax(rsa.to_image(group, variable="t").get_fdata()) in np.flatnonzero(inside)
     image = rsa.to_image(test, recording(shape=(7, 7, 4)), variable="significant")
     assert image.get_fdata()[0, 0, 0] == 1 and image.get_fdata()[6, 6, 3] == 0
 
