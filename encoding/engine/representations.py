@@ -224,15 +224,20 @@ def _products_of_kernels(
     sums_a, sums_b = cross.new_zeros(len(a), n), cross.new_zeros(len(b), n)
     # rows of a linear kernel of centred patterns sum to zero
     taken_a, taken_b = (sums_a, sums_b) if widths_a[0] is not None else (None, None)
+    # kernels that fit are shuffled; else their rows are computed anew for every order
+    held = None
+    if len(orders) > 1 and n * n * len(b) <= CHUNK:
+        held = _kernel_rows(b, widths_b, slice(0, n), None).view(len(b), n, n)
     for block in _blocks(n, len(a) + len(b)):
         left = _kernel_rows(a, widths_a, block, taken_a)
         own_a += left.square().sum(1)
         for k, order in enumerate(orders):
-            right = (
-                left
-                if b is a and _is_identity(order)
-                else _kernel_rows([y[order] for y in b], widths_b, block, taken_b if k == 0 else None)
-            )
+            if b is a and _is_identity(order):
+                right = left
+            elif k == 0 or held is None:
+                right = _kernel_rows([y[order] for y in b], widths_b, block, taken_b if k == 0 else None)
+            else:
+                right = _weighed(held[:, order[block]][:, :, order[block.start :]], block)
             if k == 0:
                 own_b += right.square().sum(1)
             cross[k] += left @ right.mT
@@ -275,13 +280,18 @@ def _kernel_rows(
     if sums is not None:
         sums[:, block] += rows.sum(2)
         sums[:, block.stop :] += rows[:, :, size:].sum(1)
-    rows[:, :, size:] *= math.sqrt(2)
+    return _weighed(rows, block)
+
+
+def _weighed(rows: torch.Tensor, block: slice) -> torch.Tensor:
+    """Rows flattened; in place, what lies beyond the block is made to count twice in products of two."""
+    rows[:, :, block.stop - block.start :] *= math.sqrt(2)
     return rows.flatten(1)
 
 
 def _blocks(n: int, n_kernels: int) -> Iterator[slice]:
     """Stimuli whose kernel rows are held at once: so few that the half below the diagonal is hardly computed."""
-    size = max(1, min(CHUNK // (n * n_kernels), max(64, n // 16)))
+    size = max(1, min(CHUNK // (n * n_kernels), max(128, n // 16)))
     for start in range(0, n, size):
         yield slice(start, min(n, start + size))
 

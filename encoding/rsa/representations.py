@@ -51,16 +51,13 @@ from .sides import Side, read_sides
 
 Fold = tuple[torch.Tensor, torch.Tensor]
 
-#: orders of the stimuli that are worked on together
-TOGETHER = 50
-
 
 @dataclass(frozen=True)
 class Method:
     """A way of comparing: what computes it, its options with their defaults, and what it needs.
 
     ``fits`` says whether anything is fitted, so that ``cv`` makes sense; ``whitens``, whether all directions count
-    equally, which takes more stimuli than units.
+    equally, which takes more stimuli than units; ``together``, how many orders of the stimuli are worked on at once.
     """
 
     compute: Callable[..., torch.Tensor]
@@ -71,6 +68,7 @@ class Method:
     whitens: bool = False
     units_vary: bool = False
     fewest_stimuli: int = 3
+    together: int = 250
 
 
 _RBF = {"bandwidth": 1.0}
@@ -98,7 +96,7 @@ METHODS: dict[str, Method] = {
         partial(_MATCH, soft=True, distance=True), kind="distance", fits=True, units_vary=True
     ),
     "predictivity": Method(
-        linear_predictivity, {"alphas": ALPHAS}, symmetric=False, fits=True, units_vary=True
+        linear_predictivity, {"alphas": ALPHAS}, symmetric=False, fits=True, units_vary=True, together=5
     ),
     "knn-overlap": Method(neighbours.neighbour_overlap, {"n_neighbours": 10, "metric": "cosine"}),
 }
@@ -195,7 +193,8 @@ def compare_representations(
     orders = _orders(first, permutations, random_state)
     # one list on both sides lets symmetric methods do half of the work
     values = second.values if b is not None else first.values
-    parts = track(orders.split(TOGETHER), f"comparing by {method}", -(-len(orders) // TOGETHER), progress)
+    parts = orders.split(chosen.together)
+    parts = track(parts, f"comparing by {method}", show=progress)
     found = torch.cat([compute(first.values, values, part) for part in parts]).cpu().numpy()
     attrs = {"method": method, "kind": chosen.kind, "fit": fit, "n_stimuli": len(first.values[0])}
     attrs |= {name: value for name, value in {**chosen.options, **options}.items() if name != "alphas"}

@@ -64,6 +64,18 @@ def test_containers_agree():
     assert len(found) == 1
 
 
+def test_devices_agree(device):
+    x, labels = clusters(3, n=10, spread=0.05, distance=0.5)
+    for function, options in (
+        (diffusion_spectral_information, {"sigma": 0.3}),
+        (binned_information, {"bins": 4}),
+        (binned_information, {"bins": 4, "adaptive": True}),
+        (kde_information, {"noise": 0.1}),
+    ):
+        wanted = function(x, labels, device="cpu", **options)
+        assert function(x, labels, device=device, **options) == pytest.approx(wanted, abs=1e-9)
+
+
 def test_spectral_information_on_labels_that_are_the_clusters_and_on_shuffled_ones():
     x, labels = clusters(4)
     assert diffusion_spectral_information(x, labels) == pytest.approx(2, abs=0.05)

@@ -160,6 +160,18 @@ def test_containers_agree():
     assert compare(labelled(a), labelled(b)[shuffled]) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_devices_agree(method, device):
+    a, b = patterns(0), patterns(1, p=5)
+    options = {"cv": 4} if METHODS[method].fits else {}
+    wanted = compare(a, b, method, permutations=3, device="cpu", **options)
+    found = compare(
+        {"a": torch.from_numpy(a).to(device)}, [b], method, permutations=3, device=device, **options
+    )
+    np.testing.assert_allclose(found["score"].values.item(), wanted["score"].item(), atol=1e-9)
+    np.testing.assert_allclose(found["chance"].values.item(), wanted["chance"].item(), atol=1e-9)
+
+
 def test_predictivity_is_ridge_on_held_out_stimuli():
     a, b = patterns(0), patterns(1, p=3)
     alphas = np.logspace(-1, 3, 5)
