@@ -48,6 +48,22 @@ def test_encoding_models_find_what_was_simulated(tmp_path):
     assert late[0] < late[1]
 
 
+@pytest.mark.slow
+def test_similarity_of_real_and_simulated_brains(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CEREBRIDGE_DATA", str(shared))
+    said = texts(executed("02_similarity.ipynb", tmp_path))
+    score = {
+        name: float(value) for name, value in re.findall(r"^(\w[\w ]*?) +(\d\.\d+)$", said, re.MULTILINE)
+    }
+    assert score["weighted hypotheses"] > score["animacy"] > score["best of 63"]
+    found = re.findall(r"^t?RSA (\d\.\d+) p (\d\.\d+)$", said, re.MULTILINE)
+    assert len(found) == 2 and all(float(accuracy) > 0.85 and float(p) < 0.01 for accuracy, p in found)
+    peaks = dict(re.findall(r"^(EVC|IT) +(\d\.\d+)", said, re.MULTILINE))
+    assert float(peaks["EVC"]) < 0.12 < float(peaks["IT"])
+    factorised, random = map(float, re.search(r"CCGP\) +(\d\.\d+) +(\d\.\d+)", said).groups())
+    assert factorised > 0.9 > 0.65 > random
+
+
 @pytest.mark.parametrize("path", sorted(TUTORIALS.glob("*.ipynb")), ids=lambda path: path.name)
 def test_stored_outputs_hold_no_errors_and_no_paths_of_a_machine(path):
     notebook = nbformat.read(path, as_version=4)
