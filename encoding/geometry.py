@@ -38,7 +38,8 @@ from .dichotomies import (
     sides_of_rows,
 )
 from .dimensionality import components_for, participation_ratio, two_nn
-from .engine.geometry import centred_alignment, mean_cosine
+from .engine import representations
+from .engine.geometry import mean_cosine
 
 __all__ = [
     "components_for",
@@ -99,7 +100,9 @@ def kernel_alignment(activity: Any, target: Any) -> float:
     for name, side in (("activity", values), ("target", features)):
         if not bool((side.amax(dim=0) > side.amin(dim=0)).any()):
             raise ValueError(f"the {name} is the same in all rows, so that its alignment is undefined.")
-    return float(centred_alignment(values.double(), features.to(values.device).double()))
+    same = torch.arange(len(values), device=values.device)[None]
+    sides = ([side.to(values.device, torch.float64)] for side in (values, features))
+    return representations.kernel_alignment(*sides, same).item()
 
 
 def parallelism_score(

@@ -1,41 +1,8 @@
-"""Shape of clouds of activity: alignment of kernels, parallel directions, dimensions."""
+"""Shape of clouds of activity: parallel directions, dimensions."""
 
 from __future__ import annotations
 
 import torch
-
-
-def centred_alignment(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Alignment of the centred linear kernels of two sets of features on the same rows.
-
-    Parameters
-    ----------
-    a, b
-        ``(..., n, features)``, each with its own number of features.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(...)`` from 0 to 1; NaN where nothing varies. Through products of features or of rows, whichever are fewer.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cerebridge.encoding.engine.geometry import centred_alignment
-    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
-    >>> round(float(centred_alignment(x, 3 * x)), 6)
-    1.0
-    """
-    a, b = (x - x.mean(dim=-2, keepdim=True) for x in (a, b))
-    inner: torch.Tensor
-    if max(a.shape[-1], b.shape[-1]) <= a.shape[-2]:
-        inner = (a.mT @ b).square().sum(dim=(-2, -1))
-        norms: list[torch.Tensor] = [torch.linalg.matrix_norm(x.mT @ x) for x in (a, b)]
-    else:
-        kernels = [x @ x.mT for x in (a, b)]
-        inner = (kernels[0] * kernels[1]).sum(dim=(-2, -1))
-        norms = [torch.linalg.matrix_norm(kernel) for kernel in kernels]
-    return inner / norms[0] / norms[1]
 
 
 def mean_cosine(directions: torch.Tensor) -> torch.Tensor:

@@ -164,6 +164,13 @@ def test_layers_of_networks_are_identified_across_seeds(layers, noise, n_units):
 
 
 @pytest.mark.slow
+def test_of_few_units_topology_tells_more_than_geometry(layers):
+    few = [rsa.select_thresholds(layer_rdms(layers, 0.0, 16, draw)).score for draw in range(4)]
+    plain, selected = np.mean([score.values[..., 0] for score in few], axis=(0, 2))
+    assert 0.35 < plain < selected
+
+
+@pytest.mark.slow
 def test_exchanged_layers_are_identified_by_chance(layers):
     rdms = layer_rdms(layers, 0, 64)
     rng = np.random.default_rng(0)
