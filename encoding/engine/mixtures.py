@@ -153,8 +153,10 @@ def interpolated(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
     return weights.scatter_(-1, segment + 1, share)
 
 
-def products(a: torch.Tensor, b: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
-    """Inner products of rows of dissimilarities in the space where ``method`` is the cosine.
+def products(
+    rows: torch.Tensor, places: torch.Tensor, method: str, counts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Inner products of rows of dissimilarities in the space where ``method`` is the cosine, for many resamples.
 
     ``"cosine"``: as they are. ``"pearson"`` and ranks: less their mean. Whitened: by the inverse of the covariance that
     dissimilarities have among themselves because they share conditions, ``V = 2 I + A'A`` up to scale, where ``A``
@@ -162,45 +164,54 @@ def products(a: torch.Tensor, b: torch.Tensor, method: str, places: torch.Tensor
 
     Parameters
     ----------
-    a, b
-        ``(..., rows, pairs)``, without NaN; any set of pairs.
-    method
-        One of the linear or ranked ways of comparing; ranks are taken before, by :func:`scaled`.
+    rows
+        ``(rows, pairs)``, without NaN; any set of pairs.
     places
         Numbers of the two conditions of every pair, ``(2, pairs)``.
+    method
+        One of the linear or ranked ways of comparing; ranks are taken before, by :func:`scaled`.
+    counts
+        How often each condition was drawn, ``(resamples, conditions)``; pairs of copies are left out. Default: once.
 
     Returns
     -------
     torch.Tensor
-        ``(..., rows of a, rows of b)``.
+        ``(resamples, rows, rows)``; zero for rows of which nothing but rounding is left.
 
     References
     ----------
-    Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2021). Comparing representational geometries using
-    whitened unbiased-distance-matrix similarity.
+    Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2020). Comparing representational geometries using
+    whitened unbiased-distance-matrix similarity. arXiv:2007.02789.
 
     Examples
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.mixtures import products
-    >>> rows = torch.tensor([[1.0, 2.0, 3.0]])
-    >>> products(rows, rows, "pearson", torch.triu_indices(3, 3, 1)).tolist()
-    [[2.0]]
+    >>> products(torch.tensor([[1.0, 2.0, 3.0]]), torch.triu_indices(3, 3, 1), "pearson").tolist()
+    [[[2.0]]]
     """
-    if method not in ("cosine", "whitened-cosine"):
-        a, b = _centred(a), _centred(b)
-    plain: torch.Tensor = a @ b.transpose(-1, -2)
-    if method not in WHITENED:
-        return plain
-    n = int(places.max()) + 1
-    shared = torch.zeros(n, n, dtype=a.dtype, device=a.device)
-    shared[places[0], places[1]] = shared[places[1], places[0]] = 1
-    shared += torch.diag(shared.sum(dim=0) + 2)
-    sums_a, sums_b = (_sums(side, places, n) for side in (a, b))
-    return (plain - sums_a @ torch.linalg.solve(shared, sums_b.transpose(-1, -2))) / 2
+    if counts is None:
+        counts = torch.ones(1, int(places.max()) + 1)
+    counts = counts.to(rows)
+    n, centre = len(rows), method not in ("cosine", "whitened-cosine")
+    if centre:
+        # any shift is allowed, and this one leaves the least to cancel
+        rows = torch.cat([rows - rows.mean(dim=-1, keepdim=True), torch.ones_like(rows[:1])])
+    weights = counts[:, places[0]] * counts[:, places[1]]
+    gram = _weighted_gram(rows, weights)
+    size = rows.square().mean(dim=-1) * weights.sum(dim=-1, keepdim=True)
+    means = gram[:, :n, -1] / gram[:, -1:, -1]
+    if method in WHITENED:
+        gram = (gram - _explained(rows, places, counts)) / 2
+    if centre:
+        ones, total = gram[:, :n, -1], gram[:, -1, -1, None, None]
+        crossed = means[:, :, None] * ones[:, None]
+        gram = gram[:, :n, :n] - crossed - crossed.mT + total * means[:, :, None] * means[:, None]
+    left = gram.diagonal(dim1=1, dim2=2) > 64 * torch.finfo(rows.dtype).eps * size[:, :n]
+    return gram * left[:, :, None] * left[:, None]
 
 
-def scaled(rows: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
+def scaled(rows: torch.Tensor, places: torch.Tensor, method: str) -> torch.Tensor:
     """Rows on the scale on which ``method`` compares them, so that their mean is most similar to all on average.
 
     Ranks for the ranked ways, else length 1 in the space of :func:`products`.
@@ -208,38 +219,52 @@ def scaled(rows: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tenso
     Parameters
     ----------
     rows
-        ``(..., rows, pairs)``, without NaN.
-    method, places
+        ``(rows, pairs)``, without NaN.
+    places, method
         As for :func:`products`.
 
     Examples
     --------
     >>> import torch
     >>> from cerebridge.encoding.engine.mixtures import scaled
-    >>> scaled(torch.tensor([[0.0, 0.0, 4.0]]), "cosine", torch.triu_indices(3, 3, 1)).tolist()
+    >>> scaled(torch.tensor([[0.0, 0.0, 4.0]]), torch.triu_indices(3, 3, 1), "cosine").tolist()
     [[0.0, 0.0, 1.0]]
     """
     if method in RANKED:
         # as they are, so that equal means of ranks stay equal
         return midranks(rows)
     if method not in ("cosine", "whitened-cosine"):
-        rows = _centred(rows)
-    squares = products(rows[..., None, :], rows[..., None, :], method, places)[..., 0]
-    return rows / squares.sqrt()
+        rows = rows - rows.mean(dim=-1, keepdim=True)
+    squares = products(rows, places, method)[0].diagonal()
+    return rows / squares.sqrt()[:, None]
 
 
-def _centred(rows: torch.Tensor) -> torch.Tensor:
-    """Rows about their mean; zero where nothing but rounding is left."""
-    centred = rows - rows.mean(dim=-1, keepdim=True)
-    rounding = 16 * torch.finfo(rows.dtype).eps * rows.abs().amax(dim=-1, keepdim=True)
-    return centred.masked_fill(centred.abs().amax(dim=-1, keepdim=True) <= rounding, 0)
+def _weighted_gram(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Sums over pairs of the products of two rows, ``(resamples, rows, rows)``."""
+    if len(weights) == 1:
+        return ((rows * weights) @ rows.T)[None]
+    upper = [(rows[k:] * rows[k]) @ weights.T for k in range(len(rows))]
+    gram = rows.new_empty(len(rows), len(rows), len(weights))
+    for k, part in enumerate(upper):
+        gram[k, k:] = gram[k:, k] = part
+    return gram.permute(2, 0, 1).contiguous()
 
 
-def _sums(rows: torch.Tensor, places: torch.Tensor, n: int) -> torch.Tensor:
-    """Sum over the pairs of each condition, ``(..., rows, conditions)``."""
-    sums = rows.new_zeros(*rows.shape[:-1], n)
-    sums.index_add_(-1, places[0], rows).index_add_(-1, places[1], rows)
-    return sums
+def _explained(rows: torch.Tensor, places: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The share of the inner products that the sums over the pairs of each condition explain.
+
+    Copies of a condition have equal sums, so that one small system a resample, over different conditions, is enough.
+    """
+    n, c = counts.shape
+    square = rows.new_zeros(len(rows), c, c)
+    square[:, places[0], places[1]] = square[:, places[1], places[0]] = rows
+    there = rows.new_zeros(c, c)
+    there[places[0], places[1]] = there[places[1], places[0]] = 1
+    sums = (counts @ square.permute(1, 0, 2).reshape(c, -1)).view(n, len(rows), c) * counts[:, None]
+    system = counts[:, :, None] * there * counts[:, None]
+    diagonal = counts * (counts @ there + 2)
+    system.diagonal(dim1=1, dim2=2).copy_(torch.where(counts > 0, diagonal, 1.0))
+    return sums @ torch.linalg.solve(system, sums.mT)
 
 
 def _standardised(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -28,12 +28,15 @@ from .folds import (
     pooled,
 )
 from .models import check_fitting
+from .moments import is_linear, mean_scores
 
 Array = NDArray[np.float64]
 #: numbers of people and of stimuli from which there are 3, 4 and 5 folds
 PEOPLE, STIMULI = (6, 12, 20), (12, 24, 40)
 #: share of different people or stimuli in a bootstrap sample
 DISTINCT = 1 - math.exp(-1)
+#: samples worked on at once
+SAMPLES = 50
 
 
 def crossvalidate(
@@ -188,17 +191,19 @@ def crossvalidate_samples(
     n_people, n_stimuli = _fold_numbers(material, subjects, conditions, DISTINCT)
     rng = np.random.default_rng(random_state)
     found = np.full((len(people), repeats, len(material.names) + 2), np.nan)
-    draws = list(zip(np.asarray(people), np.asarray(stimuli), strict=True))
-    for k, (drawn_people, drawn_stimuli) in enumerate(track(draws, "cross-validating samples")):
-        chosen = np.flatnonzero(drawn_people)
-        sample = Sample(chosen, drawn_people[chosen], np.repeat(np.arange(len(drawn_stimuli)), drawn_stimuli))
-        n_groups = len(np.unique(material.groups[chosen]))
-        if n_groups < n_people or np.count_nonzero(drawn_stimuli) < FEWEST_STIMULI * n_stimuli:
-            continue
-        pool = pooled(material, sample)
-        for repeat in range(repeats):
-            folds = draw_folds(material.groups, sample, n_people, n_stimuli, rng)
-            found[k, repeat] = _mean_scores(material, sample, folds, pool)
+    divided: list[list[tuple[Sample, Folds]]] = []
+    where = []
+    for k, counts in enumerate(zip(np.asarray(people), np.asarray(stimuli), strict=True)):
+        sample = _sample(*counts)
+        n_groups = len(np.unique(material.groups[sample.people]))
+        if n_groups >= n_people and np.count_nonzero(counts[1]) >= FEWEST_STIMULI * n_stimuli:
+            where.append(k)
+            draws = [draw_folds(material.groups, sample, n_people, n_stimuli, rng) for _ in range(repeats)]
+            divided.append([(sample, folds) for folds in draws])
+    for start in track(range(0, len(where), SAMPLES), "cross-validating samples"):
+        some = [division for each in divided[start : start + SAMPLES] for division in each]
+        scores = mean_scores(material, some) if is_linear(material) else _one_by_one(material, some)
+        found[where[start : start + SAMPLES]] = scores.reshape(-1, repeats, scores.shape[-1])
     # a sample in which one of the similarities is undefined is out for all models, so that they stay comparable
     found[~np.isfinite(found).all(axis=(1, 2))] = np.nan
     found = found.swapaxes(1, 2)
@@ -236,12 +241,21 @@ def corrected_covariance(values: Array) -> Array:
     return corrected
 
 
-def _mean_scores(material: Material, sample: Sample, folds: Folds, pool: torch.Tensor) -> Array:
-    """Mean of scores and ceilings over the test people, then over folds."""
-    parts = [evaluate(material, sample, folds, part, pool) for part in range(len(folds.stimuli))]
-    share = folds.test * sample.counts
-    share = share / share.sum(axis=1, keepdims=True) / len(share)
-    return np.asarray(torch.stack(parts).mean(dim=0).numpy() @ share.sum(axis=0))
+def _sample(people: NDArray[np.integer[Any]], stimuli: NDArray[np.integer[Any]]) -> Sample:
+    chosen = np.flatnonzero(people)
+    return Sample(chosen, people[chosen], np.repeat(np.arange(len(stimuli)), stimuli))
+
+
+def _one_by_one(material: Material, divisions: list[tuple[Sample, Folds]]) -> Array:
+    """Mean of scores and ceilings over the test people, then over folds, of each division."""
+    found = []
+    for sample, folds in divisions:
+        pool = pooled(material, sample)
+        parts = [evaluate(material, sample, folds, part, pool) for part in range(len(folds.stimuli))]
+        share = folds.test * sample.counts
+        share = share / share.sum(axis=1, keepdims=True) / len(share)
+        found.append(torch.stack(parts).mean(dim=0).numpy() @ share.sum(axis=0))
+    return np.array(found)
 
 
 def _fold_numbers(

@@ -233,12 +233,12 @@ def _scaled(rows: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tens
     """Each row on the scale of its known pairs; missing ones stay missing."""
     known = rows.isfinite()
     if bool(known.all()):
-        return scaled(rows, method, places)
+        return scaled(rows, places, method)
     out = torch.full_like(rows, torch.nan)
     for to, row, here in zip(out, rows, known, strict=True):
         n = int(here.sum())
         # as large on average, however many are known
-        to[here] = scaled(row[None, here], method, places[:, here])[0] * (
+        to[here] = scaled(row[None, here], places[:, here], method)[0] * (
             1 / (n + 1) if method in RANKED else n**0.5
         )
     return out

@@ -35,6 +35,9 @@ class MixtureModel(BaseEstimator):
     fewest = 1
 
     @abstractmethod
+    def weigh(self, gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+        """Weights of the bases, ``(..., bases)``, from their inner products and those with the mean of the people."""
+
     def mix(
         self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
     ) -> torch.Tensor:
@@ -42,6 +45,10 @@ class MixtureModel(BaseEstimator):
 
         ``share`` (``(fits, people)``) says how much each person counts in every fit.
         """
+        people = mixtures.scaled(data, places, method)
+        found = mixtures.products(torch.cat([bases, people]), places, method)[0, : len(bases)]
+        gram, cross = found.split([len(bases), len(people)], dim=1)
+        return self.weigh(gram.expand(len(share), -1, -1), share @ cross.T)
 
     def fit(self, rdms: xr.DataArray, method: str = "cosine") -> MixtureModel:
         """Fit the weights to the RDMs of people: the mixture most similar to them on average.
@@ -182,14 +189,8 @@ class WeightedModel(MixtureModel):
         self.rdms = rdms
         self.nonnegative = nonnegative
 
-    def mix(
-        self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
-    ) -> torch.Tensor:
-        """Weights of the bases, ``(fits, bases)``, from dissimilarities of bases and people, one a row, without NaN.
-
-        ``share`` (``(fits, people)``) says how much each person counts in every fit.
-        """
-        gram, cross = _normal_equations(bases, data, share, method, places)
+    def weigh(self, gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+        """Weights of the bases, ``(..., bases)``, from their inner products and those with the mean of the people."""
         return (mixtures.nonnegative if self.nonnegative else mixtures.unconstrained)(gram, cross)
 
 
@@ -224,17 +225,17 @@ class SelectionModel(MixtureModel):
     def __init__(self, rdms: xr.DataArray) -> None:
         self.rdms = rdms
 
+    def weigh(self, gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+        """Weights of the bases, ``(..., bases)``, from their inner products and those with the mean of the people."""
+        return _chosen(cross / gram.diagonal(dim1=-2, dim2=-1).sqrt())
+
     def mix(
         self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
     ) -> torch.Tensor:
-        """Weights of the bases, ``(fits, bases)``, from dissimilarities of bases and people, one a row, without NaN.
-
-        ``share`` (``(fits, people)``) says how much each person counts in every fit.
-        """
-        scores = share @ row_similarities(bases, data, method, places).T
-        # a basis that is constant on these stimuli has no similarity and is not chosen
-        best = scores.nan_to_num(-torch.inf).argmax(dim=1)
-        return torch.nn.functional.one_hot(best, len(bases)).to(bases)
+        """As for all mixtures, but by the measure itself where it compares ranks."""
+        if method not in mixtures.RANKED:
+            return super().mix(bases, data, share, method, places)
+        return _chosen(share @ row_similarities(bases, data, method, places).T)
 
     def _keep(self, weights: NDArray[Any]) -> None:
         super()._keep(weights)
@@ -272,14 +273,9 @@ class InterpolationModel(MixtureModel):
     def __init__(self, rdms: xr.DataArray) -> None:
         self.rdms = rdms
 
-    def mix(
-        self, bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
-    ) -> torch.Tensor:
-        """Weights of the bases, ``(fits, bases)``, from dissimilarities of bases and people, one a row, without NaN.
-
-        ``share`` (``(fits, people)``) says how much each person counts in every fit.
-        """
-        return mixtures.interpolated(*_normal_equations(bases, data, share, method, places))
+    def weigh(self, gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+        """Weights of the bases, ``(..., bases)``, from their inner products and those with the mean of the people."""
+        return mixtures.interpolated(gram, cross)
 
 
 def check_fitting(method: str) -> None:
@@ -331,16 +327,13 @@ def values_of(rdms: xr.DataArray, stimuli: NDArray[Any], which: str) -> NDArray[
 def row_similarities(a: torch.Tensor, b: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:
     """Similarity of every row of ``a`` to every row of ``b``, NaN where it is undefined."""
     if method in mixtures.WHITENED:
-        first, second = (mixtures.scaled(side, method, places) for side in (a, b))
-        return mixtures.products(first, second, method, places)
+        gram = mixtures.products(torch.cat([a, b]), places, method)[0]
+        length = gram.diagonal().sqrt()
+        return (gram / length[:, None] / length)[: len(a), len(a) :]
     return similarities(prepare(a, method), prepare(b, method), method)
 
 
-def _normal_equations(
-    bases: torch.Tensor, data: torch.Tensor, share: torch.Tensor, method: str, places: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inner products of the bases among themselves, and with the mean of the people of every fit."""
-    people = mixtures.scaled(data, method, places)
-    found = mixtures.products(bases, torch.cat([bases, people]), method, places)
-    gram, cross = found.split([len(bases), len(people)], dim=1)
-    return gram.expand(len(share), -1, -1), share @ cross.T
+def _chosen(scores: torch.Tensor) -> torch.Tensor:
+    """1 for the best basis, 0 for the others; one that is constant on these stimuli has no similarity."""
+    best = scores.nan_to_num(-torch.inf).argmax(dim=-1)
+    return torch.nn.functional.one_hot(best, scores.shape[-1]).to(scores)

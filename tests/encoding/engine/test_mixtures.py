@@ -98,14 +98,38 @@ def test_whitened_products_are_those_of_the_covariance_of_the_known_pairs(method
     contrasts = np.eye(9)[first] - np.eye(9)[second]
     keep = rng.random(len(first)) < share
     covariance = ((contrasts @ contrasts.T) ** 2)[np.ix_(keep, keep)]
-    a, b = rng.random((3, keep.sum())), rng.random((2, keep.sum()))
-    centre = method == "whitened-pearson"
-    c, d = ((x - x.mean(axis=1, keepdims=True)) if centre else x for x in (a, b))
+    rows = rng.random((4, keep.sum()))
+    centred = rows - rows.mean(axis=1, keepdims=True) if method == "whitened-pearson" else rows
     places = torch.as_tensor(np.stack([first[keep], second[keep]]))
-    found = mixtures.products(torch.as_tensor(a), torch.as_tensor(b), method, places)
-    np.testing.assert_allclose(found, c @ np.linalg.solve(covariance, d.T), atol=1e-12)
-    lengths = mixtures.scaled(torch.as_tensor(a), method, places)
-    np.testing.assert_allclose(mixtures.products(lengths, lengths, method, places).diagonal(), 1)
+    found = mixtures.products(torch.as_tensor(rows), places, method)[0]
+    np.testing.assert_allclose(found, centred @ np.linalg.solve(covariance, centred.T), atol=1e-12)
+    lengths = mixtures.scaled(torch.as_tensor(rows), places, method)
+    np.testing.assert_allclose(mixtures.products(lengths, places, method)[0].diagonal(), 1)
+
+
+@pytest.mark.parametrize("method", ["cosine", "pearson", "whitened-cosine", "whitened-pearson"])
+def test_counts_are_copies_without_the_pairs_of_copies(method):
+    rng = np.random.default_rng(0)
+    rows = rng.random((3, 36))
+    counts = rng.multinomial(9, np.full(9, 1 / 9), 5)
+    places = torch.triu_indices(9, 9, 1)
+    index = np.zeros((9, 9), dtype=int)
+    index[places[0], places[1]] = np.arange(36)
+    index += index.T
+    found = mixtures.products(torch.as_tensor(rows), places, method, torch.as_tensor(counts))
+    for k, count in enumerate(counts):
+        drawn = np.repeat(np.arange(9), count)
+        new = np.stack(np.triu_indices(9, 1))
+        new = new[:, drawn[new[0]] != drawn[new[1]]]
+        copied = torch.as_tensor(rows[:, index[drawn[new[0]], drawn[new[1]]]])
+        expected = mixtures.products(copied, torch.as_tensor(new), method)[0]
+        np.testing.assert_allclose(found[k], expected, atol=1e-10)
+
+
+def test_a_constant_row_has_no_product_with_anything():
+    rows = torch.cat([torch.full((1, 36), 0.1), torch.rand(2, 36)]).double()
+    found = mixtures.products(rows, torch.triu_indices(9, 9, 1), "whitened-pearson")[0]
+    assert (found[0] == 0).all() and (found[1:, 1:] != 0).all()
 
 
 def test_a_target_that_is_a_mixture_is_found_and_noise_is_not():

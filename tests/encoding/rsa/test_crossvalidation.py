@@ -7,6 +7,7 @@ import pytest
 
 from cerebridge import neuro
 from cerebridge.encoding import rsa
+from cerebridge.encoding.rsa import crossvalidation, moments
 from cerebridge.encoding.rsa import folds as folding
 from cerebridge.encoding.rsa.crossvalidation import corrected_covariance, crossvalidate_samples
 from cerebridge.encoding.rsa.pairs import pair_table
@@ -136,6 +137,35 @@ def test_samples_are_those_of_rsatoolbox_copies_included(method):
         calc_noise_ceil=False,
     )
     np.testing.assert_allclose(found[0, :, 0], peer.evaluations[0].mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_people", "n_stimuli"), [(3, 2), (1, 2), (2, 1)])
+@pytest.mark.parametrize("method", METHODS)
+def test_inner_products_of_all_samples_give_what_one_at_a_time_gives(
+    method, n_people, n_stimuli, monkeypatch
+):
+    bases, data = mixed(n_people=7, n_stimuli=20, noise=5.0)
+    data = data.assign_coords(subject=("rdm", list("aabcdef")))
+    models = {
+        "selected": rsa.SelectionModel(bases),
+        "fixed": bases[:1],
+        "kept": rsa.WeightedModel(bases),
+        "free": rsa.WeightedModel(bases, False),
+        "between": rsa.InterpolationModel(bases),
+    }
+    rng = np.random.default_rng(0)
+    counts = (rng.multinomial(n, np.full(n, 1 / n), 9) for n in (7, 20))
+    options = {"subjects": n_people, "conditions": n_stimuli, "random_state": 3}
+    draws = list(counts)
+    found = crossvalidate_samples(models, data, method, *draws, **options)
+    monkeypatch.setattr(moments, "CHUNK", 1)
+    again = crossvalidate_samples(models, data, method, *draws, **options)
+    monkeypatch.setattr(crossvalidation, "is_linear", lambda material: False)
+    expected = crossvalidate_samples(models, data, method, *draws, **options)
+    for ours, chunked, theirs in zip(found, again, expected, strict=True):
+        assert np.isfinite(theirs).any()
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
+        np.testing.assert_allclose(chunked, theirs, atol=1e-9)
 
 
 def test_copies_and_people_are_never_on_both_sides():
