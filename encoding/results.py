@@ -103,7 +103,7 @@ class Result:
         """
         from .plots import plot_inference, plot_profile
 
-        labels = self.dataset.coords[by].values if by in self.dataset.coords else []
+        labels: Any = self.dataset.coords[by].values if by in self.dataset.coords else ()
         if self.dataset.attrs.get("unit_kind") == "rdm" and len(set(labels)) < 2:
             return plot_inference(self)
         return plot_profile(self, by=by)

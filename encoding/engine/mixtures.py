@@ -264,7 +264,8 @@ def _explained(rows: torch.Tensor, places: torch.Tensor, counts: torch.Tensor) -
     system = counts[:, :, None] * there * counts[:, None]
     diagonal = counts * (counts @ there + 2)
     system.diagonal(dim1=1, dim2=2).copy_(torch.where(counts > 0, diagonal, 1.0))
-    return sums @ torch.linalg.solve(system, sums.mT)
+    explained: torch.Tensor = sums @ torch.linalg.solve(system, sums.mT)
+    return explained
 
 
 def _standardised(gram: torch.Tensor, cross: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -117,13 +117,13 @@ def _bars(scores: _Scores, label: str) -> Figure:
 
     n = len(scores.names)
     places = np.arange(n)
-    dominant = [] if scores.better is None else [k for k in places if scores.better[k].any()]
+    better = np.zeros((n, n), dtype=bool) if scores.better is None else scores.better
+    dominant = np.flatnonzero(better.any(axis=1)).tolist()
     above = 0.16 * len(dominant) + 0.1 if dominant else 0.0
     figure = Figure(figsize=(max(3.6, 0.62 * n + 1.3), 4.4 + above), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.03, hspace=0)
     if dominant:
         upper, axis = figure.subplots(2, 1, sharex=True, height_ratios=[above, 3.4])
-        _wings(upper, scores.better, dominant)
+        _wings(upper, better, dominant)
     else:
         axis = figure.subplots()
     axis.bar(places, scores.mean, width=0.64, color=ACCENT, alpha=0.85, zorder=1)
@@ -258,10 +258,10 @@ def _caption(dataset: xr.Dataset, scores: _Scores, alpha: float) -> str:
         parts.append(f"lines: 95 % intervals over {over.get(resampled, resampled)}")
     if scores.ceiling is not None:
         parts.append("grey band: noise ceiling")
-    if scores.above_chance is not None:
-        parts.append(f"*: above {scores.chance:g}")
     if scores.at_ceiling is not None:
         parts.append("diamond: not below it" if scores.at_ceiling.any() else "all are below it")
+    if scores.above_chance is not None:
+        parts.append(f"*: above {scores.chance:g}")
     if scores.better is not None and len(scores.names) <= MOST_BARS:
         parts.append("lines above: better (dot) than (ticks)")
     elif scores.better is not None:

@@ -155,7 +155,7 @@ def _draw(
 ) -> None:
     codes = np.zeros(len(points), dtype=int) if labels is None else pd.factorize(np.asarray(labels))[0]
     colors = [CYCLE[code % len(CYCLE)] for code in codes]
-    axis.scatter(*points.T, c=colors, s=24 if images is None else 2, linewidths=0, alpha=0.9)
+    axis.scatter(points[:, 0], points[:, 1], c=colors, s=24 if images is None else 2, linewidths=0, alpha=0.9)
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
     reach = 0.56 * max(float(np.ptp(points, axis=0).max()), 1e-12)
     axis.set_xlim(middle[0] - reach, middle[0] + reach)

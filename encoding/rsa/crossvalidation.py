@@ -29,6 +29,7 @@ from .folds import (
 )
 from .models import check_fitting
 from .moments import is_linear, mean_scores
+from .pairs import Indices
 
 Array = NDArray[np.float64]
 #: numbers of people and of stimuli from which there are 3, 4 and 5 folds
@@ -193,7 +194,9 @@ def crossvalidate_samples(
     found = np.full((len(people), repeats, len(material.names) + 2), np.nan)
     divided: list[list[tuple[Sample, Folds]]] = []
     where = []
-    for k, counts in enumerate(zip(np.asarray(people), np.asarray(stimuli), strict=True)):
+    for k, counts in enumerate(
+        zip(np.asarray(people, dtype=np.intp), np.asarray(stimuli, dtype=np.intp), strict=True)
+    ):
         sample = _sample(*counts)
         n_groups = len(np.unique(material.groups[sample.people]))
         if n_groups >= n_people and np.count_nonzero(counts[1]) >= FEWEST_STIMULI * n_stimuli:
@@ -241,7 +244,7 @@ def corrected_covariance(values: Array) -> Array:
     return corrected
 
 
-def _sample(people: NDArray[np.integer[Any]], stimuli: NDArray[np.integer[Any]]) -> Sample:
+def _sample(people: Indices, stimuli: Indices) -> Sample:
     chosen = np.flatnonzero(people)
     return Sample(chosen, people[chosen], np.repeat(np.arange(len(stimuli)), stimuli))
 
