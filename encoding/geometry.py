@@ -101,8 +101,8 @@ def kernel_alignment(activity: Any, target: Any) -> float:
         if not bool((side.amax(dim=0) > side.amin(dim=0)).any()):
             raise ValueError(f"the {name} is the same in all rows, so that its alignment is undefined.")
     same = torch.arange(len(values), device=values.device)[None]
-    sides = ([side.to(values.device, torch.float64)] for side in (values, features))
-    return representations.kernel_alignment(*sides, same).item()
+    a, b = (side.to(values.device, torch.float64) for side in (values, features))
+    return representations.kernel_alignment([a], [b], same).item()
 
 
 def parallelism_score(
