@@ -64,7 +64,7 @@ imports: $(VENV)/.test
 	$(VENV)/bin/lint-imports
 
 benchmarks: $(VENV)/.test
-	for name in ridge banded trf glm families permutation rsa extraction; do $(VENV)/bin/python -m benchmarks $$name --quick || exit 1; done
+	for name in ridge banded trf glm families permutation rsa crossnobis inference searchlight representations extraction; do $(VENV)/bin/python -m benchmarks $$name --quick || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(BRAINSCORE) build dist demo *.egg-info
