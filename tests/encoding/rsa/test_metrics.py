@@ -124,7 +124,9 @@ def test_contrasts_are_crossnobis_summed_over_units(rates):
 def test_contrasts_over_their_error_are_one_number_in_any_unit(rates):
     noise = rsa.noise_covariance(rates)
     found = rsa.rdm(rates, "ldt", noise=noise).values
-    np.testing.assert_allclose(rsa.rdm(1000 * rates, "ldt", noise=1e6 * noise).values, found, rtol=1e-8)
+    np.testing.assert_allclose(
+        rsa.rdm(rates.copy(data=1000 * rates.values), "ldt", noise=1e6 * noise).values, found, rtol=1e-8
+    )
 
 
 def test_decoding_tells_apart_what_differs_and_nothing_else():
@@ -249,10 +251,13 @@ BAD = {
         "patterns as they are; leave noise= out",
     ),
     "negative": (
-        lambda a: rsa.rdm(a - 100, "poisson-cv"),
+        lambda a: rsa.rdm(a.copy(data=a.values - 100), "poisson-cv"),
         "'spikes' has negative values, and metric='poisson-cv'",
     ),
-    "empty": (lambda a: rsa.rdm(0 * a, "jensen-shannon"), "stimulus 'a' is zero over the units of 'spikes'"),
+    "empty": (
+        lambda a: rsa.rdm(a.copy(data=0 * a.values), "jensen-shannon"),
+        "stimulus 'a' is zero over the units of 'spikes'",
+    ),
     "prior": (lambda a: rsa.rdm(a, "poisson", prior=(0, 0.1)), "prior=.* must be a positive rate"),
     "no repeats elsewhere": (
         lambda a: rsa.rdm(a[:10], "decoding"),
@@ -265,7 +270,7 @@ BAD = {
     ),
     "partly missing": (lambda a: rsa.rdm(a.where(a.neuroid_id != 3), "ldc"), "20 missing .* unit 3"),
     "constant": (
-        lambda a: rsa.rdm(0 * a + 3),
+        lambda a: rsa.rdm(a.copy(data=0 * a.values + 3)),
         "pattern of stimulus 'a' is constant over the 12 units of 'spikes'",
     ),
 }

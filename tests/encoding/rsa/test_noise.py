@@ -186,7 +186,7 @@ BAD = {
     "no repeats": (lambda a: rsa.noise_covariance(a[:5]), "has one presentation of each"),
     "one row": (lambda a: rsa.noise_covariance(a[:1], "residuals"), "has one row of residuals"),
     "silent": (
-        lambda a: rsa.noise_covariance(a * [1, 0, 1, 1, 1, 1] + 0 * a),
+        lambda a: rsa.noise_covariance(a.copy(data=a.values * [1, 0, 1, 1, 1, 1])),
         "unit 'n1' of 'fmri' has no noise",
     ),
     "missing": (lambda a: rsa.noise_covariance(a.where(a.run != "run1")), "missing or infinite"),
