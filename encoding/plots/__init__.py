@@ -1,10 +1,11 @@
-"""Figures of results: profiles, comparisons, courses, matrices, maps on brain, head and cortex."""
+"""Figures of results: profiles, comparisons, courses, matrices, models tested, maps on brain, head and cortex."""
 
 from __future__ import annotations
 
 from .attention import plot_attention
 from .cortex import plot_cortex
 from .courses import plot_course_map, plot_courses, plot_time_matrix
+from .homology import plot_persistence
 from .inference import plot_inference
 from .information import plot_information_plane
 from .likeness import plot_group, plot_layer_matrix, plot_order
@@ -31,6 +32,7 @@ __all__ = [
     "plot_mds",
     "plot_order",
     "plot_partition",
+    "plot_persistence",
     "plot_profile",
     "plot_rdms",
     "plot_time_matrix",

@@ -1,52 +1,78 @@
-"""Representational similarity: dissimilarity matrices of brains and models, compared and tested."""
+"""Representational similarity: dissimilarity matrices of brains and models, compared and tested.
+
+Where things live:
+
+- dissimilarities: ``rdms``, ``metrics``, ``patterns``, ``moments``, ``noise``, ``distances``, ``modelrdms``, ``files``;
+  their shape: ``forms``, ``pairs``
+- comparison: ``comparison``, ``preparation``, ``partial``, ``commonality``, ``confounds``
+- inference: ``inference``, ``ceilings``, ``permutation``, ``resampling``; fitted models and people: ``models``,
+  ``folds``, ``crossvalidation``, ``groups``
+- where: ``searchlight``, ``neighbourhoods``, ``places``, ``geodesics``, ``images``
+- when: ``timecourses``, ``generalisation``, ``fusion``, with ``epochs``, ``courses``, ``latencies``
+- topology: ``topology``, ``thresholds``, ``dependence``, ``identification``, ``homology``
+- patterns compared: ``representations``, ``sides``, ``predictivity``
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-# registers the accessor ``rdms.rsa``
+from .ceilings import NoiseCeiling, noise_ceiling
+from .commonality import partition_variance
+from .comparison import compare
+from .confounds import report_confounds, share_variance
+from .crossvalidation import crossvalidate
+from .dependence import compare_adaptively
+from .distances import distance_covariance
+from .files import read_rdms
 from .forms import average, square
+from .fusion import fuse
+from .groups import compare_groups
+from .homology import Persistence, persistent_homology
+from .identification import identify
+from .images import select_map, to_image
+from .inference import infer
+from .modelrdms import model_rdm
+from .models import InterpolationModel, SelectionModel, WeightedModel
+from .neighbourhoods import find_neighbours
+from .noise import noise_covariance
 from .rdms import rdm
+from .representations import compare_representations
+from .searchlight import run_searchlight
+from .thresholds import select_thresholds
+from .timecourses import generalise_over_time, infer_over_time
+from .topology import transform_rdms
 
-#: where each public name lives; imported on first use
-_HOMES = {
-    "InterpolationModel": "models",
-    "NoiseCeiling": "ceilings",
-    "Persistence": "homology",
-    "SelectionModel": "models",
-    "WeightedModel": "models",
-    "compare": "comparison",
-    "compare_adaptively": "dependence",
-    "compare_groups": "groups",
-    "compare_representations": "representations",
-    "crossvalidate": "crossvalidation",
-    "distance_covariance": "distances",
-    "find_neighbours": "neighbourhoods",
-    "fuse": "fusion",
-    "generalise_over_time": "timecourses",
-    "identify": "identification",
-    "infer": "inference",
-    "infer_over_time": "timecourses",
-    "model_rdm": "modelrdms",
-    "noise_ceiling": "ceilings",
-    "noise_covariance": "noise",
-    "partition_variance": "commonality",
-    "persistent_homology": "homology",
-    "read_rdms": "files",
-    "report_confounds": "confounds",
-    "run_searchlight": "searchlight",
-    "select_map": "images",
-    "select_thresholds": "thresholds",
-    "share_variance": "confounds",
-    "to_image": "images",
-    "transform_rdms": "topology",
-}
-
-__all__ = ["average", "rdm", "square", *_HOMES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+__all__ = [
+    "InterpolationModel",
+    "NoiseCeiling",
+    "Persistence",
+    "SelectionModel",
+    "WeightedModel",
+    "average",
+    "compare",
+    "compare_adaptively",
+    "compare_groups",
+    "compare_representations",
+    "crossvalidate",
+    "distance_covariance",
+    "find_neighbours",
+    "fuse",
+    "generalise_over_time",
+    "identify",
+    "infer",
+    "infer_over_time",
+    "model_rdm",
+    "noise_ceiling",
+    "noise_covariance",
+    "partition_variance",
+    "persistent_homology",
+    "rdm",
+    "read_rdms",
+    "report_confounds",
+    "run_searchlight",
+    "select_map",
+    "select_thresholds",
+    "share_variance",
+    "square",
+    "to_image",
+    "transform_rdms",
+]

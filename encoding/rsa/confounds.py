@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from ...models.devices import resolve_device
 from .. import inputs
@@ -247,11 +246,13 @@ def _add_statistics(
     report: xr.Dataset, raw: Array, after: Array, unique: Array, bootstrap: int, random_state: int | None
 ) -> None:
     """Intervals and tests over people."""
+    from scipy.special import stdtr, stdtrit
+
     n = raw.shape[1]
     for name, values in (("raw", raw), ("after", after)):
         mean, error = values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(n)
-        reach = t.ppf((1 + COVERAGE) / 2, n - 1) * error
-        p = t.sf(np.divide(mean, error, out=np.sign(mean) * np.inf, where=error > 0), n - 1)
+        reach = stdtrit(n - 1, (1 + COVERAGE) / 2) * error
+        p = stdtr(n - 1, -np.divide(mean, error, out=np.sign(mean) * np.inf, where=error > 0))
         found = {"low": mean - reach, "high": mean + reach, "p": p, "p_fdr": false_discovery_rate(p)}
         for key, column in found.items():
             report[f"{name}_{key}"] = ("model", column)
