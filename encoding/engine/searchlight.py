@@ -3,9 +3,9 @@
 Centres with the same number of units are gathered into one batch, of which there are only so many as stay in the
 processor's cache: their patterns, whitening, Gram matrices and comparisons exist for that batch alone.
 
-Two shortcuts were tried and left out. Squared distances add up over units, so the numerator of a linear comparison is
-a map of units summed over neighbourhoods; but the norm of each RDM still takes its Gram matrix, which is most of the
-work. Comparing whole square matrices, not their upper halves, saves a tenth, of some metrics and comparisons alone.
+Squared distances add up over units, so the numerator of a linear comparison could be a map of units summed over
+neighbourhoods; that is left out, because the norm of each RDM takes its Gram matrix all the same, which is most of the
+work.
 """
 
 from __future__ import annotations
