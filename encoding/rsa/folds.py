@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -89,7 +90,7 @@ def gather(models: Models, data: xr.DataArray, method: str) -> Material:
     check_varying(rows, method, data.coords["neuroid_id"].values, "data")
     people = data.coords["subject"] if "subject" in data.coords else data.coords["neuroid_id"]
     labels = people.values if people.dims == ("rdm",) else np.arange(len(values))
-    groups = np.unique(labels, return_inverse=True)[1].reshape(-1)
+    groups = pd.factorize(labels)[0]
     n = len(stimuli)
     index = np.zeros((n, n), dtype=np.intp)
     index[np.triu_indices(n, 1)] = np.arange(n * (n - 1) // 2)
