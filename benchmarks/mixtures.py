@@ -3,8 +3,8 @@
 ``bootstrap_crossval`` resamples people and stimuli, and fits and scores the models in every fold of every sample. It
 runs a few samples with folds that we draw for it, and its seconds count in proportion; ours evaluates the very same
 samples and folds, and then as many samples as were asked for. Evaluations and noise ceilings must agree. The peer fits
-by plain least squares, its fastest: ``fit_regress_nn`` did not end within two minutes a
-sample on the model RDMs of the 92 object images, which ours fits under that condition in the same time.
+by plain least squares, its fastest: ``fit_regress_nn`` did not end within two minutes a sample on the model RDMs of the
+92 object images, which ours fits under that condition in the same time.
 
 With ranks, models are fitted sample by sample: about ten times the time of a linear measure.
 """
