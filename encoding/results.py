@@ -97,16 +97,19 @@ class Result:
         return pd.DataFrame(rows)
 
     def plot(self, by: str = "region") -> Figure:
-        """Draw the score of every model against the ceiling, one panel a region.
+        """Draw the scores of all models against the ceiling.
 
-        Models compared with the RDMs of people are drawn with their tests instead, if those are of one region.
+        Models of the RDMs of people (of one region) are drawn with their tests, RSA over time as courses, and
+        everything else with one panel a region.
         """
-        from .plots import plot_inference, plot_profile
+        from . import plots
 
-        labels: Any = self.dataset.coords[by].values if by in self.dataset.coords else ()
+        if "time" in self.dataset.dims:
+            return plots.plot_courses(self)
+        labels = self.dataset.coords[by].values.tolist() if by in self.dataset.coords else []
         if self.dataset.attrs.get("unit_kind") == "rdm" and len(set(labels)) < 2:
-            return plot_inference(self)
-        return plot_profile(self, by=by)
+            return plots.plot_inference(self)
+        return plots.plot_profile(self, by=by)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one netCDF-4 file; :meth:`load` gives an equal result back."""

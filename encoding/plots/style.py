@@ -49,6 +49,12 @@ SCORES = {
     "roc_auc": "area under the ROC curve",
     "spearman": "Spearman correlation of dissimilarities",
     "pearson": "Pearson correlation of dissimilarities",
+    "cosine": "cosine of dissimilarities",
+    "rho-a": "rank correlation (rho-a) of dissimilarities",
+    "tau-a": "Kendall's tau-a of dissimilarities",
+    "tau-b": "Kendall's tau-b of dissimilarities",
+    "whitened-pearson": "whitened correlation of dissimilarities",
+    "whitened-cosine": "whitened cosine of dissimilarities",
 }
 
 

@@ -342,3 +342,8 @@ def test_bad_input_is_named(models):
             call()
     with pytest.raises(TypeError, match="data is a int"):
         rsa.infer_over_time(models, 3)
+
+
+def test_a_result_over_time_draws_itself_as_courses(result):
+    (axis,) = result.plot().axes
+    assert axis.get_xlabel() == "time (ms)" and len(axis.get_lines()) >= 2
