@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...neuro.assembly import quoted, validate
+from ..containers import to_tensor
 from ..engine import crossvalidated, divergence
 from ..engine import dissimilarity as engine
 from ..engine.covariance import inverse_root
@@ -165,8 +166,7 @@ class Calculation:
             given_noise(self.noise, self.array, self.groups.units[k], self._label(k), design.runs)
             for k in chosen
         ]
-        given = torch.stack([torch.as_tensor(part) for part in parts])
-        return given.to(values.device, precision(values.device))
+        return torch.stack([to_tensor(part, values.device, precision(values.device)) for part in parts])
 
     def _of_means(
         self, means: torch.Tensor, design: Design, noise: torch.Tensor | None, chosen: list[int]

@@ -135,7 +135,7 @@ def check_noise(sigma: Any, method: str, n_pairs: int, like: torch.Tensor) -> to
         raise ValueError(
             f"method={method!r} does not use sigma=; it is for 'whitened-pearson', 'whitened-cosine' and 'riemannian'."
         )
-    noise = to_tensor(sigma).to(like)
+    noise = to_tensor(sigma).to(like.device, precision(like.device))
     noise = torch.diag(noise) if noise.ndim == 1 else noise
     n = (1 + (1 + 8 * n_pairs) ** 0.5) / 2
     if noise.ndim != 2 or noise.shape[0] != noise.shape[1] or len(noise) != n:

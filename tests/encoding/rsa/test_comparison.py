@@ -228,6 +228,15 @@ def test_a_noise_covariance_agrees_with_rsatoolbox(method, diagonal):
     np.testing.assert_allclose(rsa.compare(a, b, method, sigma=sigma), expected, atol=5e-5)
 
 
+@pytest.mark.parametrize("method", ["whitened-pearson", "whitened-cosine", "riemannian"])
+def test_a_noise_covariance_goes_with_single_precision(method):
+    a, b, noise = patterns_of(2).astype(np.float32), patterns_of(3, 1).astype(np.float32), noise_of()
+    expected = rsa.compare(a.astype(float), b.astype(float), method, sigma=noise)
+    np.testing.assert_allclose(rsa.compare(a, b, method, sigma=noise), expected, rtol=1e-6)
+    named = rsa.compare(labelled(a, "abcdef"), labelled(b, "abcdef"), method, sigma=noise)
+    np.testing.assert_allclose(named.values, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["whitened-pearson", "bures", "riemannian"])
 def test_matrices_are_read_by_stimulus_not_by_position(method):
     rng = np.random.default_rng(0)

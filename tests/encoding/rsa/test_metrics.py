@@ -129,6 +129,13 @@ def test_contrasts_over_their_error_are_one_number_in_any_unit(rates):
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_noise_that_may_not_be_written_to_is_read(rates):
+    covariance = np.diag(np.linspace(0.5, 2, N_UNITS))
+    found = rsa.rdm(rates, "mahalanobis", noise=covariance.diagonal())
+    np.testing.assert_allclose(found.values, rsa.rdm(rates, "mahalanobis", noise=covariance).values)
+
+
 def test_decoding_tells_apart_what_differs_and_nothing_else():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(8 * N_STIMULI, 10))
