@@ -7,9 +7,10 @@ with Ledoit and Wolf's shrinkage. The time with the precisions already at hand i
 rsatoolbox is measured on a few regions, since its cost is the same for each; its ``Dataset`` objects are made
 beforehand and are not timed.
 
-What was learned: on few cores the arithmetic must not alternate between torch's threads and numpy's, which wait for
-each other (two threads were then five times slower than one); one region at a time, so that its patterns stay in the
-processor's cache, is faster than any larger batch; an explicit inverse of the factor is no faster than its solves.
+What was learned: threads that share each small product wait for one another, and beside torch's those of numpy do so
+too; on a busy machine of two cores two threads were then five times slower than one. So every region has one thread,
+and the arithmetic stays with torch. One region at a time keeps its patterns in the processor's cache and is faster
+than any larger batch; an explicit inverse of the factor, or solving in blocks, is no faster than one triangular solve.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ...models.devices import resolve_device
 from ...neuro.assembly import assemble, quoted
 from ...neuro.progress import track
+from ..engine.threads import spread
 from .metrics import CHUNK, Calculation, check_request, units_of
 from .pairs import pair_table
 from .patterns import Design, Groups, Indices, find_groups, is_along, read_values
@@ -104,8 +106,9 @@ def rdm(
     n, n_times = len(design.stimuli), array.sizes.get("time_bin", 1)
     found: NDArray[Any] | None = None
     chunks = list(_chunks(groups, calculation, design, n_times, where))
-    for chosen in track(chunks, "dissimilarities"):
-        part = _of_groups(calculation, design, chosen, where)
+    reading = Lock()
+    parts = spread(lambda chosen: _of_groups(calculation, design, chosen, where, reading), chunks, where)
+    for chosen, part in zip(chunks, track(parts, "dissimilarities", len(chunks)), strict=True):
         if found is None:
             found = np.empty((len(groups.units), n_times, n * (n - 1) // 2), dtype=part.dtype)
         found[chosen] = part
@@ -136,12 +139,13 @@ def _chunks(
 
 
 def _of_groups(
-    calculation: Calculation, design: Design, chosen: list[int], where: torch.device
+    calculation: Calculation, design: Design, chosen: list[int], where: torch.device, reading: Lock
 ) -> NDArray[Any]:
     """Dissimilarities ``(groups, time bins, pairs)``; missing where a group lacks a stimulus."""
     groups = calculation.groups
     rows = groups.presentations[chosen[0]]
-    values = read_values(calculation.array, rows, [groups.units[k] for k in chosen], where)
+    with reading:
+        values = read_values(calculation.array, rows, [groups.units[k] for k in chosen], where)
     if bool(values.sum().isfinite()):
         return _placed(calculation, values, design, rows, chosen)
     parts = []
