@@ -128,7 +128,8 @@ def best_parallelism(means: torch.Tensor, side: Array) -> float:
     cosines = pair_cosines(*ends)
     orders = torch.tensor(list(permutations(range(n))), device=means.device)
     chosen = orders + n * torch.arange(n, device=means.device)
-    total = cosines[chosen[:, :, None], chosen[:, None, :]].sum(dim=(1, 2)) - n
+    own = cosines.diagonal()[chosen].sum(dim=1)
+    total = cosines[chosen[:, :, None], chosen[:, None, :]].sum(dim=(1, 2)) - own
     return float(total.max() / (n * (n - 1)))
 
 

@@ -127,8 +127,8 @@ def parallelism_score(
     Returns
     -------
     float or xarray.DataArray
-        Mean cosine of the directions, 1 for a factorised code and about 0 for a random one; along ``dichotomy``
-        without ``labels``.
+        Mean cosine of the directions, 1 for a factorised code and about 0 for a random one (0 with a direction of
+        length 0); along ``dichotomy`` without ``labels``.
 
     Raises
     ------

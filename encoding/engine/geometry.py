@@ -11,7 +11,7 @@ def mean_cosine(directions: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     directions
-        ``(..., k, n)``, at least two, none of length 0.
+        ``(..., k, n)``, at least two; the cosine with one of length 0 is 0.
 
     Returns
     -------
@@ -27,7 +27,8 @@ def mean_cosine(directions: torch.Tensor) -> torch.Tensor:
     """
     unit = torch.nn.functional.normalize(directions, dim=-1)
     k = directions.shape[-2]
-    return (unit.sum(dim=-2).square().sum(dim=-1) - k) / (k * (k - 1))
+    own = unit.square().sum(dim=(-2, -1))
+    return (unit.sum(dim=-2).square().sum(dim=-1) - own) / (k * (k - 1))
 
 
 def pair_cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

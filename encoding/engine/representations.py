@@ -318,4 +318,9 @@ def _unbiased(found: Products, orders: torch.Tensor) -> Products:
 
 
 def _ratio(found: Products) -> torch.Tensor:
-    return found.cross / (found.own_a[:, None] * found.own_b).sqrt()
+    """Similarity of kernels; NaN for one of which only rounding is left, as without bias of equal distances."""
+    own = []
+    for squares, diagonal in ((found.own_a, found.diagonal_a), (found.own_b, found.diagonal_b)):
+        rounding = 1e3 * torch.finfo(squares.dtype).eps * diagonal.square().sum(1)
+        own.append(torch.where(squares > rounding, squares, torch.nan))
+    return found.cross / (own[0][:, None] * own[1]).sqrt()

@@ -106,7 +106,7 @@ def nearest_neighbours(distances: torch.Tensor, k: int) -> torch.Tensor:
     return near | near.mT
 
 
-def join_parts(paths: torch.Tensor, step: float) -> torch.Tensor:
+def join_parts(paths: torch.Tensor, step: float | torch.Tensor) -> torch.Tensor:
     """Set infinite lengths to one ``step`` more than the longest finite one of their graph.
 
     Examples

@@ -196,6 +196,7 @@ def compare_representations(
     parts = orders.split(chosen.together)
     parts = track(parts, f"comparing by {method}", show=progress)
     found = torch.cat([compute(first.values, values, part) for part in parts]).cpu().numpy()
+    _check_defined(found[0], first, second, method)
     attrs = {"method": method, "kind": chosen.kind, "fit": fit, "n_stimuli": len(first.values[0])}
     attrs |= {name: value for name, value in {**chosen.options, **options}.items() if name != "alphas"}
     return _labelled(found, first, second, attrs, itself=b is None)
@@ -244,6 +245,17 @@ def _check(first: Side, second: Side, method: str, chosen: Method, options: Mapp
                 f"group='permutation' needs equal numbers of units, and there are {sorted(sizes)}; use "
                 "method='soft-matching-distance'."
             )
+
+
+def _check_defined(found: NDArray[np.float64], first: Side, second: Side, method: str) -> None:
+    """Refuse representations that are like none in the sense of the method."""
+    undefined = np.argwhere(np.isnan(found))
+    if len(undefined):
+        a, b = undefined[0]
+        raise ValueError(
+            f"method={method!r} is undefined for {first.names[a]!r} and {second.names[b]!r}, because one of them has "
+            "the same distance between all stimuli, as of one-hot codes; leave it out, or use method='linear-cka'."
+        )
 
 
 def _check_whitening(

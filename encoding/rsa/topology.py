@@ -186,11 +186,13 @@ def _paths(
             name = names[sum(map(len, parts[:-1])) + int(edgeless.nonzero()[0])]
             raise ValueError(f"no pair of RDM {quoted(name)} is below upper={thresholds[1]:g}; raise upper.")
     lengths = torch.cat(parts)
-    step = 1.0 if kind.startswith("absolute") else 1 / ((n_pairs - 1) * (thresholds[1] - thresholds[0]))
+    # missing pairs have no rank
+    one_rank = 1 / ((~scaled.isnan()).sum(dim=-1, keepdim=True).to(scaled) - 1)
+    step = 1.0 if kind.startswith("absolute") else one_rank / (thresholds[1] - thresholds[0])
     if rerank:
         # sums along equally long paths differ in their last digits, which must not order them
         rounded = lengths.round(decimals=10 if lengths.dtype == torch.float64 else 4)
         ranks = scaled_ranks(rounded.masked_fill(lengths.isinf(), torch.nan))
         lengths = torch.where(lengths.isinf(), lengths, ranks.nan_to_num(0.0))
-        step = 1 / (n_pairs - 1)
+        step = one_rank
     return join_parts(lengths, step).masked_fill(scaled.isnan(), torch.nan)

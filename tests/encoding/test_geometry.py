@@ -116,6 +116,12 @@ def test_parallelism_takes_the_best_of_all_pairings():
     assert wrong < 0.9
 
 
+def test_directions_of_no_length_are_parallel_to_none():
+    same = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    assert geometry.parallelism_score(same, [0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx(0)
+    assert geometry.parallelism_score(same, [0, 0, 1, 1]) == pytest.approx(0)
+
+
 def test_generalisation_holds_out_conditions():
     activity, condition = code("random", n_repeats=5)
     label = LABEL[condition]

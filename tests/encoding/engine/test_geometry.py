@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from cerebridge.encoding.engine import geometry as engine
@@ -17,6 +18,8 @@ def test_cosines_of_directions():
     unit = directions / directions.norm(dim=1, keepdim=True)
     expected = (unit @ unit.mT)[~torch.eye(4, dtype=torch.bool)].mean()
     torch.testing.assert_close(engine.mean_cosine(directions), expected)
+    with_none = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0]])
+    assert engine.mean_cosine(with_none).item() == pytest.approx(1 / 3)
     a, b = values(3, 6), values(2, 6, seed=1)
     found = engine.pair_cosines(a, b)
     for (i, j), (k, m) in (((0, 1), (2, 0)), ((1, 1), (1, 0))):

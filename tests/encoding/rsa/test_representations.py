@@ -383,3 +383,11 @@ def test_a_middle_block_is_more_like_v4_than_pixels_are(data, weights):
     # with as many units as these, the biased one finds shuffled images alike
     biased = compare(sides, brain, permutations=20)["chance"]
     assert biased.sel(representation_a="features.10").item() > 0.1
+
+
+@pytest.mark.parametrize("method", ["debiased-linear-cka", "debiased-rbf-cka", "adjusted-rv"])
+def test_equal_distances_have_no_alignment_without_bias(method):
+    codes, other = np.eye(12), np.random.default_rng(0).standard_normal((12, 3))
+    for pair in ((codes, other), (other, 3 * codes + 7)):
+        with pytest.raises(ValueError, match=r"undefined for 'a' and 'b', because .*; leave it out"):
+            rsa.compare_representations(*pair, method)

@@ -119,6 +119,10 @@ def test_parts_that_no_path_joins_are_one_rank_farther():
     np.testing.assert_allclose(found[apart], 1 + 1 / 27)
     lengths = rsa.transform_rdms(distances, 0, 5, "absolute-geodesic")
     np.testing.assert_allclose(lengths[apart], lengths[~apart].max() + 1)
+    distances[apart.argmax()] = np.nan
+    known = ~np.isnan(distances)
+    lengths = rsa.transform_rdms(distances, 0, 0.4, "relative-geodesic")
+    np.testing.assert_allclose(lengths[apart & known], lengths[~apart].max() + 1 / (26 * 0.4))
 
 
 def ring_like(n=60):
