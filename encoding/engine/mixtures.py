@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from .pivoting import solve_nonnegative
 from .ranks import midranks
 
 #: ways of comparing that are inner products of vectors less their mean; ranks are fitted as such, see :func:`scaled`
@@ -18,10 +19,6 @@ WHITENED = ("whitened-cosine", "whitened-pearson")
 JITTER = 1e-12
 #: how far a condition may be missed by rounding
 ROUNDING = 1e-9
-#: exchanges without progress after which one variable at a time changes sides, which always ends
-PATIENCE = 10
-#: exchanges a variable, should rounding go round in circles
-MOST = 50
 
 
 def unconstrained(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
@@ -54,9 +51,8 @@ def unconstrained(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
 def nonnegative(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
     """The weights, none negative, of the mixture that is most similar to the target.
 
-    Least squares under that condition, solved exactly by exchanging blocks of variables between zero and free. Where
-    no basis is positively related to the target, all those weights would be zero; the most similar mixture then is
-    the single basis that is least dissimilar.
+    Least squares under that condition, solved exactly. Where no basis is positively related to the target, all those
+    weights would be zero; the most similar mixture then is the single basis that is least dissimilar.
 
     Parameters
     ----------
@@ -70,10 +66,6 @@ def nonnegative(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         ``(..., bases)``, of length 1.
 
-    References
-    ----------
-    Júdice & Pires (1994), Computers & Operations Research 21.
-
     Examples
     --------
     >>> import torch
@@ -84,27 +76,7 @@ def nonnegative(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
     shape, n = cross.shape, cross.shape[-1]
     gram, cross, scale = _standardised(gram.reshape(-1, n, n), cross.reshape(-1, n))
     identity = torch.eye(n, dtype=gram.dtype, device=gram.device)
-    system = gram + JITTER * identity
-    numbers = torch.arange(n, device=gram.device)
-    active = cross > 0
-    fewest = torch.full((len(cross),), n + 1, device=gram.device)
-    patience = torch.full_like(fewest, PATIENCE)
-    values = torch.zeros_like(cross)
-    for _ in range(MOST * n):
-        both = active[:, :, None] & active[:, None, :]
-        values = torch.linalg.solve(torch.where(both, system, identity), (cross * active)[..., None])[..., 0]
-        pull = cross - (system @ values[..., None])[..., 0]
-        largest = values.abs().amax(1, keepdim=True)
-        wrong = torch.where(active, values < -ROUNDING * largest, pull > ROUNDING)
-        count = wrong.sum(1)
-        if not bool(count.any()):
-            break
-        fewer = count < fewest
-        patience = torch.where(fewer, PATIENCE, patience - 1)
-        fewest = torch.minimum(fewest, count)
-        last = numbers == torch.where(wrong, numbers, -1).amax(1, keepdim=True)
-        active = active ^ torch.where((patience > 0)[:, None], wrong, wrong & last)
-    values = values.clamp(min=0)
+    values = solve_nonnegative(gram + JITTER * identity, cross, ROUNDING)
     informative = gram.diagonal(dim1=1, dim2=2) > 0
     least_bad = torch.nn.functional.one_hot(cross.masked_fill(~informative, -torch.inf).argmax(1), n)
     values = torch.where((values > 0).any(1, keepdim=True), values, least_bad.to(values))

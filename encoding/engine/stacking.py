@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from .pivoting import solve_nonnegative
+
 #: share of the trace that is added to the diagonal, so that equal predictions have one solution
 JITTER = 1e-10
 #: how far a condition may be missed by rounding
 ROUNDING = 1e-7
-#: exchanges without progress after which one variable at a time changes sides, which always ends
-PATIENCE = 10
-#: exchanges a variable, should rounding go round in circles
-MOST = 50
 
 
 def convex_weights(errors: torch.Tensor) -> torch.Tensor:
@@ -42,34 +40,8 @@ def convex_weights(errors: torch.Tensor) -> torch.Tensor:
     >>> convex_weights(torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]).double()).round(decimals=6).tolist()
     [[0.75, 0.25]]
     """
-    n_targets, n = errors.shape[:2]
     scale = errors.diagonal(dim1=1, dim2=2).mean(1).clamp(min=torch.finfo(errors.dtype).tiny)
-    identity = torch.eye(n, dtype=errors.dtype, device=errors.device)
+    identity = torch.eye(errors.shape[1], dtype=errors.dtype, device=errors.device)
     system = errors / scale[:, None, None] + JITTER * identity
-    active = torch.ones(n_targets, n, dtype=torch.bool, device=errors.device)
-    fewest = torch.full((n_targets,), n + 1, device=errors.device)
-    patience = torch.full_like(fewest, PATIENCE)
-    numbers = torch.arange(n, device=errors.device)
-    values = torch.ones_like(errors[:, 0])
-    for _ in range(MOST * n):
-        values = _solve(system, active, identity)
-        slack = (system @ values[..., None])[..., 0] - 1
-        wrong = torch.where(active, values < -ROUNDING * values.amax(1, keepdim=True), slack < -ROUNDING)
-        count = wrong.sum(1)
-        if not bool(count.any()):
-            break
-        fewer = count < fewest
-        patience = torch.where(fewer, PATIENCE, patience - 1)
-        fewest = torch.minimum(fewest, count)
-        last = numbers == torch.where(wrong, numbers, -1).amax(1, keepdim=True)
-        active = active ^ torch.where((patience > 0)[:, None], wrong, wrong & last)
-    values = values.clamp(min=0)
+    values = solve_nonnegative(system, torch.ones_like(errors[:, 0]), ROUNDING)
     return values / values.sum(1, keepdim=True)
-
-
-def _solve(system: torch.Tensor, active: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
-    """Solutions of the active part of every system for ones, zero elsewhere."""
-    both = active[:, :, None] & active[:, None, :]
-    restricted = torch.where(both, system, identity)
-    solved: torch.Tensor = torch.linalg.solve(restricted, active.to(system.dtype)[..., None])
-    return solved[..., 0] * active
