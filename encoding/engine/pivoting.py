@@ -58,4 +58,4 @@ def solve_nonnegative(system: torch.Tensor, right: torch.Tensor, rounding: float
         fewest = torch.minimum(fewest, count)
         last = numbers == torch.where(wrong, numbers, -1).amax(1, keepdim=True)
         active = active ^ torch.where((patience > 0)[:, None], wrong, wrong & last)
-    return values.clamp(min=0)
+    return torch.where(values > 0, values, 0.0)
