@@ -11,8 +11,9 @@ import torch
 
 #: blocks this short are cheaper to count by comparing all their pairs
 SHORT = 16
-#: elements to work on at once: so few that temporaries stay in the processor's cache, or enough to fill a GPU
-CHUNK = {"cpu": 1 << 16, "cuda": 1 << 24}
+#: elements to work on at once: so few that temporaries stay in the processor's cache and that operations do not wait
+#: for other threads, or enough to fill a GPU
+CHUNK = {"cpu": 1 << 15, "cuda": 1 << 24}
 RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
 
 
@@ -184,7 +185,7 @@ def _tau(
     first, found, heavy = _in_order(y, x, weights)
     discordant = weighted_inversions(found, heavy)
     tied_y = _tied(first, heavy)
-    tied_x = tied_both = 0
+    tied_x = tied_both = torch.zeros_like(tied_y)
     if not distinct:
         same = first.clone()
         same[:, 1:] |= found[:, 1:] != found[:, :-1]

@@ -16,6 +16,8 @@ from .reranking import CHUNK, RANKED, dense_codes, paired_rank_similarities, rew
 
 LINEAR = ("pearson", "cosine", "whitened-pearson", "whitened-cosine")
 METHODS = (*LINEAR, *RANKED)
+#: products of RDMs held at once
+PRODUCTS = 1 << 21
 
 
 class Resampled(NamedTuple):
@@ -119,7 +121,10 @@ class _Moments(NamedTuple):
     @classmethod
     def of(cls, rows: torch.Tensor, weights: torch.Tensor, m: int, r: int) -> _Moments:
         """``rows`` are models, people and, where means will be subtracted, ones."""
-        cross = torch.stack([weights @ (rows * person).T for person in rows[m : m + r]], dim=-1)
+        few = torch.split(rows[m : m + r], max(1, PRODUCTS // rows.numel()))
+        cross = torch.cat(
+            [(weights @ _products(rows, some)).view(len(weights), len(rows), -1) for some in few], dim=-1
+        )
         ones = weights @ (rows * rows[m + r :].sum(dim=0)).T if len(rows) > m + r else cross[:, :0, 0]
         return cls(cross[:, :m], cross[:, m : m + r], weights @ rows[:m].square().T, ones)
 
@@ -182,6 +187,11 @@ class _Moments(NamedTuple):
             for side, before in ((self.square_models, raw.square_models), (self.own, raw.own))
         )
         return self._replace(square_models=square, gram=self.gram.diagonal_scatter(own, dim1=1, dim2=2))
+
+
+def _products(rows: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
+    """Elementwise products of all rows with some people, ``(p, rows × people)``."""
+    return (rows.T[:, :, None] * people.T[:, None]).flatten(1)
 
 
 def _linear_ceilings(gram: torch.Tensor, people: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -36,6 +36,9 @@ from .resampling import (
     kinds_of,
 )
 
+#: of three stimuli, the ranks of their pairs leave six orders
+FEWEST = 4
+
 
 def infer(
     models: Mapping[str, Any] | xr.DataArray,
@@ -121,13 +124,17 @@ def infer(
     check_ceiling(ceiling)
     check_count(permutations, "permutations")
     n_resamples = whole_number(n_resamples, "n_resamples", 2)
-    check_enough(check_rdms(data, "data"), "data")
+    check_enough(check_rdms(data, "data"), "data", FEWEST)
     _check_resample(resample, data, method)
     if isinstance(models, Mapping) and any(isinstance(model, MixtureModel) for model in models.values()):
         if permutations:
             raise ValueError(
                 "permutations exchange the stimuli of fixed models, and some of these are fitted; use resample, "
                 "or infer the fixed ones alone."
+            )
+        if ceiling != "rank":
+            raise ValueError(
+                f"ceiling={ceiling!r} is for fixed models; with models to be fitted people are pooled by 'rank'."
             )
         return _infer_fitted(models, data, method, resample, n_resamples, random_state)
     data, stacked = _arranged(models, data, bool(resample or permutations) or method in MATRIX_METHODS)
@@ -175,10 +182,10 @@ def _check_resample(resample: str | None, data: xr.DataArray, method: str) -> No
         raise ValueError(
             f"resample={resample!r} draws people anew, and data has one RDM; use resample='conditions'."
         )
-    people = data.coords["subject"] if "subject" in data.coords else data.coords["neuroid_id"]
-    if people.dims == ("rdm",) and (several := pd.Index(people.values).duplicated()).any():
+    people = data.coords["subject"].values if "subject" in data.coords else []
+    if np.ndim(people) and (several := pd.Index(people).duplicated()).any():
         raise ValueError(
-            f"data has several RDMs of subject {quoted(people.values[several][0])}, and resample={resample!r} draws "
+            f"data has several RDMs of subject {quoted(people[several][0])}, and resample={resample!r} draws "
             "people; average them first with rsa.average(data, by='subject'), or select one of each."
         )
 
@@ -247,6 +254,11 @@ def _present(models: torch.Tensor, data: torch.Tensor) -> tuple[torch.Tensor, to
     pairs = torch.triu_indices(n, n, 1, device=data.device)
     known = models.isfinite().all(dim=0) & data.isfinite().any(dim=0)
     stimuli = torch.unique(pairs[:, known])
+    if len(stimuli) < FEWEST:
+        raise ValueError(
+            f"models and data have pairs of {len(stimuli)} stimuli in common that are not missing; inference needs at "
+            f"least {FEWEST}."
+        )
     here = torch.isin(pairs, stimuli).all(dim=0)
     return torch.searchsorted(stimuli, pairs[:, here]), here, len(stimuli)
 
@@ -275,7 +287,9 @@ def _bootstrap(
 ) -> dict[str, Any]:
     """Add what resampling tells, and return what the audit says of it."""
     pairs, here, n_stimuli = _present(models, data)
-    models, data = models[:, here], data[:, here]
+    # sums over resamples need float64, which Apple's GPUs lack
+    where = "cpu" if data.device.type == "mps" else data.device
+    models, data, pairs = models[:, here].to(where), data[:, here].to(where), pairs.to(where)
     known = models.isfinite().all(dim=0)
     rng = np.random.default_rng(random_state)
     people, conditions = draw_counts(resample, n_resamples, len(data), n_stimuli, rng)

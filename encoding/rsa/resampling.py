@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...neuro.progress import track
-from ..engine.reweighting import reweight
+from ..engine.reweighting import LINEAR, reweight
 from ..significance import false_discovery_rate
 
 Array = NDArray[np.float64]
@@ -102,7 +102,9 @@ def _evaluate(
     drawn, counts = (torch.as_tensor(x, device=where) for x in (conditions, people))
     patterns, groups = torch.unique(data.isfinite(), dim=0, return_inverse=True)
     common = patterns.all(dim=0)
-    step = max(1, CHUNK // ((m + len(data)) * data.shape[1])) if len(drawn) > 1 else n
+    # ranks are held for every RDM, moments for all of them together
+    held = data.shape[1] * (2 if method in LINEAR else m + len(data))
+    step = max(1, CHUNK // held) if len(drawn) > 1 else n
     found = np.empty((len(people), n, m + 2))
     for start in track(range(0, n, step), "resampling"):
         part = slice(start, start + step)
@@ -172,6 +174,12 @@ def add_statistics(
     """
     from scipy.special import stdtr, stdtrit
 
+    used = int(np.isfinite(samples).all(axis=(0, 2)).sum())
+    if used < 2:
+        raise ValueError(
+            f"every similarity is defined in {used} of {samples.shape[1]} resamples, and their variance needs two; use "
+            "more of them, or RDMs that lack fewer pairs."
+        )
     sizes = {"subjects": [n_people], "conditions": [n_conditions]}.get(resample, [n_people, n_conditions])
     dof = min(sizes) - 1
     m = dataset.sizes["model"]
@@ -211,7 +219,6 @@ def add_statistics(
     dataset.update(variables)
     dataset.coords["model_b"] = dataset["model"].values
     dataset.attrs |= {"resample": resample, "n_resamples": samples.shape[1], "dof": dof}
-    used = int(np.isfinite(samples).all(axis=(0, 2)).sum())
     corrections = {
         "both": "people alone and stimuli alone, with the same draws, to count their noise once",
         "subjects": "n / (n - 1) people",

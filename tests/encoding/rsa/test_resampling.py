@@ -7,6 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from cerebridge import neuro
 from cerebridge.encoding import rsa
@@ -284,11 +285,17 @@ def test_fitted_models_are_cross_validated_in_every_sample():
     assert "samples" in result.audit["resampled"] and result.dataset.attrs["dof"] == 5
     with pytest.raises(ValueError, match="permutations exchange the stimuli of fixed models"):
         rsa.infer(mixed, data, "cosine", permutations=5)
+    with pytest.raises(ValueError, match="ceiling='mean' is for fixed models"):
+        rsa.infer(mixed, data, "cosine", ceiling="mean")
 
 
 def test_bad_input_is_one_sentence():
     models, data = case()
     twice = data.assign_coords(subject=("rdm", ["a", "a", "b", "b", "c", "c"]))
+    near = np.isin(np.arange(45), [0, 1, 9])
+    only_near = data.copy(data=np.where(near, data.values, np.nan))
+    undefined = np.full((1, 5, 3), np.nan)
+    undefined[0, 2] = 0
     three = rsa.rdm(neuro.simulate(n_stimuli=3, n_units=20, random_state=0))
     for call, message in [
         (lambda: rsa.infer(models, data, resample="people"), "resample='people' is unknown; use 'subjects'"),
@@ -305,6 +312,14 @@ def test_bad_input_is_one_sentence():
                 models.where(models.stimulus_b != "i09", other=np.nan).fillna(0), data.fillna(0) * 0, "cosine"
             ),
             "is zero",
+        ),
+        (
+            lambda: rsa.infer(models, only_near, "pearson", resample="conditions"),
+            "pairs of 3 stimuli in common that are not missing",
+        ),
+        (
+            lambda: resampling.add_statistics(xr.Dataset(), np.eye(3)[None], undefined, "subjects", 6, 10),
+            "every similarity is defined in 1 of 5 resamples",
         ),
         (
             lambda: rsa.infer(models.where(models.stimulus_b != "i02"), data, permutations=3),
