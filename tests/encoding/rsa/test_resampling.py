@@ -309,7 +309,9 @@ def test_bad_input_is_one_sentence():
         (lambda: rsa.infer({"m": three}, three), "data has 3 stimuli; inference needs at least 4"),
         (
             lambda: rsa.infer(
-                models.where(models.stimulus_b != "i09", other=np.nan).fillna(0), data.fillna(0) * 0, "cosine"
+                models.where(models.stimulus_b != "i09", other=np.nan).fillna(0),
+                data.copy(data=np.zeros(data.shape)),
+                "cosine",
             ),
             "is zero",
         ),
