@@ -114,6 +114,10 @@ def cluster_test(
     check_count(n_permutations, "n_permutations")
     if tail not in ("both", "greater", "less"):
         raise ValueError(f"tail={tail!r} is unknown; use 'both', 'greater' or 'less'.")
+    if not 0 < alpha < 1:
+        raise ValueError(
+            f"alpha={alpha!r} is no level of significance; give one between 0 and 1, such as 0.05."
+        )
     shape, flat = values.shape[1:], values.reshape(len(values), -1)
     links = _links(adjacency, shape)
     design = (

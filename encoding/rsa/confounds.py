@@ -51,7 +51,8 @@ def report_confounds(
         ``rdm × pair`` array, one model an RDM; or a mapping of name to such an array of one RDM. Low-level models
         are among them.
     data
-        ``rdm × pair``, one RDM a person; stimuli are matched by their ids, missing pairs are left out.
+        ``rdm × pair``, one RDM a person; stimuli are matched by their ids. A pair that a model lacks is left out for
+        all, one that a person lacks for that person; the attribute ``missing_pairs`` counts both.
     lower
         Names of the low-level models.
     method
@@ -95,6 +96,8 @@ def report_confounds(
     check_count(bootstrap, "bootstrap")
     check_enough(check_rdms(data, "data"), "data")
     stacked = stack_named(models, data, "models")
+    # before and after are compared, so both are of the pairs that all models have
+    stacked = stacked.where(~stacked.isnull().any("rdm"))
     higher, low = _divided(stacked, lower)
     where = resolve_device(device)
 
@@ -102,6 +105,7 @@ def report_confounds(
         found = compare(which, data, method, device=where, **options)
         return np.asarray(found.values, dtype=np.float64)
 
+    lacking = int((stacked.isnull().any("rdm").values | data.isnull().any("rdm").values).sum())
     raw, after = values(higher), values(higher, given=low)
     unique = values(higher, given=low, semi="a")
     dims = ("model", "rdm")
@@ -117,7 +121,7 @@ def report_confounds(
             "lower_raw": ("lower", values(low).mean(axis=1)),
         },
         {"model": higher.coords["neuroid_id"].values, "lower": low.coords["neuroid_id"].values, **people},
-        {"method": method, "bootstrap": bootstrap, "coverage": COVERAGE},
+        {"method": method, "bootstrap": bootstrap, "coverage": COVERAGE, "missing_pairs": lacking},
     )
     if raw.shape[1] > 1:
         _add_statistics(report, raw, after, unique, bootstrap, random_state)

@@ -158,6 +158,7 @@ def course_result(
         "time": grid.middle,
         **{name: ("unit", values) for name, values in grid.labels().items()},
     }
+    missing = timed.count_missing(models)
     over = "models × times" if testing.joint else "the times of each model"
     attrs = {
         "scoring": method,
@@ -170,6 +171,10 @@ def course_result(
             if testing.n_permutations
             else "not tested",
             "latencies": f"of the mean over people; {testing.n_resamples} draws of people",
+            "missing_pairs": f"{missing} of {models.sizes['pair']} that some model or person lacks: each score is over "
+            "those that both have, ceilings over those that all people have at all times"
+            if missing
+            else "none",
             "times": f"{len(grid.start)} from {grid.start[0]:g} to {grid.end[-1]:g} s",
             **audit,
         },

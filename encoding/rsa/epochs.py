@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ...neuro.assembly import assemble, concat, validate
 from ..engine.dissimilarity import whiten
 from .noise import given_noise, noise_covariance
+from .pairs import check_enough
 from .preparation import matched
 from .rdms import rdm
 
@@ -43,6 +44,10 @@ class Options:
     step: float | None = None
     average: bool = False
     device: str | torch.device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.step is not None and self.window is None:
+            raise ValueError("step= is the distance of sliding windows; give their width as window=, too.")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,11 @@ class TimedRDMs:
     rdms: xr.DataArray
     grid: Grid
 
+    def count_missing(self, others: xr.DataArray | None = None) -> int:
+        """Pairs that somebody, or one of ``others``, lacks at some time."""
+        missing = self.rdms.isnull().any("rdm").values
+        return int((missing if others is None else missing | others.isnull().any("rdm").values).sum())
+
     def by_person(self) -> list[xr.DataArray]:
         """The RDMs of each person."""
         n = len(self.grid.start)
@@ -105,7 +115,7 @@ def timed_rdms(data: Any, options: Options, which: str = "data") -> TimedRDMs:
     Raises
     ------
     ValueError
-        If there is no time, or people have other times or stimuli.
+        If there is no time, people have other times or stimuli, or there are fewer than four stimuli.
     """
     people = person_arrays(data, which)
     parts = {name: _of_person(array, options, name, which) for name, array in people.items()}
@@ -130,6 +140,7 @@ def timed_rdms(data: Any, options: Options, which: str = "data") -> TimedRDMs:
         units=first.attrs["units"],
         provenance=first.attrs.get("provenance", ""),
     )
+    check_enough(joined, which)
     return TimedRDMs(joined, grid)
 
 

@@ -21,7 +21,7 @@ from .courses import Testing, check_chance, prepared_rows
 from .epochs import Options, TimedRDMs, person_arrays, slide, timed_rdms, whitened
 from .pairs import pair_table
 from .patterns import run_patterns
-from .preparation import precision, stack_named
+from .preparation import matched, precision, stack_named
 
 Array = NDArray[np.float64]
 #: cross-temporal dissimilarities that are held at once
@@ -38,6 +38,8 @@ class TimeMaps:
     time: Array
     time_other: Array
     compared: str
+    #: pairs that somebody lacks
+    missing_pairs: int = 0
     #: similarities of two people each, and who they are, where the values are means of these
     between: tuple[Array, Array] | None = None
 
@@ -56,6 +58,7 @@ class TimeMaps:
             tested = testing.apply(*(self.between or (self.values,)))
             variables |= {name: (dims, values) for name, values in tested.items()}
         attrs = {"scoring": scoring, "chance": 0.0, "compared": self.compared}
+        attrs |= {"missing_pairs": self.missing_pairs} if self.missing_pairs else {}
         return xr.Dataset(variables, coords, attrs)
 
 
@@ -89,9 +92,9 @@ def generalise_geometry(
     else:
         return _among_people(timed_rdms(data, options), method, options, testing)
     check_chance(first.rdms, method, testing)
-    return TimeMaps(
-        first.grid.people, ["geometry"], values[:, None], first.grid.middle, second.grid.middle, compared
-    )
+    times = first.grid.middle, second.grid.middle
+    missing = first.count_missing(matched(first.rdms, second.rdms, ("data", "other")))
+    return TimeMaps(first.grid.people, ["geometry"], values[:, None], *times, compared, missing)
 
 
 def _among_people(timed: TimedRDMs, method: str, options: Options, testing: Testing) -> TimeMaps:
@@ -110,7 +113,8 @@ def _among_people(timed: TimedRDMs, method: str, options: Options, testing: Test
     values = np.stack([maps[(pairs == k).any(axis=1)].mean(axis=0) for k in range(len(people))])
     middle = timed.grid.middle
     compared = "each person with every other, both ways"
-    return TimeMaps(people, ["geometry"], values, middle, middle, compared, (maps, pairs))
+    missing = timed.count_missing()
+    return TimeMaps(people, ["geometry"], values, middle, middle, compared, missing, (maps, pairs))
 
 
 def _between(first: TimedRDMs, second: TimedRDMs, method: str, options: Options) -> Array:

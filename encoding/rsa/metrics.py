@@ -194,6 +194,8 @@ class Calculation:
         try:
             return pairwise_accuracy(values, codes, folds, noise)
         except ValueError as error:
+            if noise is not None:
+                raise ValueError(_singular(noise)) from None
             raise ValueError(
                 f"metric='decoding' of {label!r}: {error}; give noise=, for example of residuals."
             ) from None

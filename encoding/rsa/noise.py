@@ -15,6 +15,7 @@ from ...models.devices import resolve_device
 from ...neuro.assembly import quoted, validate
 from ..containers import to_tensor
 from ..engine.covariance import estimate
+from ..parameters import whole_number
 from .patterns import Design, Indices, check_finite, split_labels
 from .preparation import precision
 
@@ -73,6 +74,7 @@ def noise_covariance(
     (20, 20)
     """
     _check_options(array, of, shrinkage)
+    dof = None if dof is None else whole_number(dof, "dof")
     where = resolve_device(device)
     names = [] if by is None else [by] if isinstance(by, str) else list(by)
     rows_dim = "presentation" if of == "repeats" or "presentation" in array.dims else "time_bin"
@@ -120,7 +122,8 @@ def residual_covariance(
     free = len(design.codes) - len(design.stimuli) if dof is None else dof
     if free < 1:
         raise ValueError(
-            f"noise='residual' needs repeated stimuli, and {labels[0]!r} has one presentation of each."
+            f"the noise of {labels[0]!r} needs repeated stimuli, and it has one presentation of each; take it from "
+            "other recordings, or leave it out."
         )
     exact = values.to(precision(values.device))
     codes = torch.as_tensor(design.codes, device=values.device)
@@ -129,8 +132,8 @@ def residual_covariance(
     if bool(quiet.any()):
         group, unit = (int(k) for k in quiet.nonzero()[0])
         raise ValueError(
-            f"unit {quoted(units[group][unit])} of {labels[group]!r} has no noise at all, so noise='residual' cannot "
-            "scale it; leave it out."
+            f"unit {quoted(units[group][unit])} of {labels[group]!r} has no noise at all, so nothing can be scaled by "
+            "it; leave it out."
         )
     return estimate(residuals, shrinkage) * (len(design.codes) / free)
 

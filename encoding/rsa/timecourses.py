@@ -191,7 +191,8 @@ def generalise_over_time(
         models; of people compared with each other, the mean similarity of one with all others), and of the mean over
         people ``t``, ``p_cluster``, ``cluster``, ``p_max``, ``significant`` (model × time × time_other). Times are
         middles of bins in seconds; of ``"patterns"``, ``time`` is where differences were learned and ``time_other``
-        where they were measured. The attribute ``compared`` says what with what. Where people are compared with each
+        where they were measured. The attribute ``compared`` says what with what, ``missing_pairs`` how many
+        pairs somebody lacks, if any. Where people are compared with each
         other, signs are flipped by person in all pairs, because a person's similarities with others vary together.
 
     Raises

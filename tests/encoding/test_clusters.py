@@ -242,6 +242,7 @@ def test_links_of_a_grid_are_those_of_scikit_learn():
         (noise(9, 4), {"pairs": [[0, 1]]}, "pairs has the shape .1, 2. for 9 maps"),
         (noise(2, 4), {"pairs": [[0, 1], [2, 2]]}, "name two different people"),
         (noise(2, 4), {"pairs": [[0, 1], [0, 2]], "groups": [0, 1]}, "give one of them"),
+        (noise(9, 4), {"alpha": 5}, "alpha=5 is no level of significance"),
         (noise(9, 4), {"n_permutations": -1}, "n_permutations is -1"),
     ],
 )

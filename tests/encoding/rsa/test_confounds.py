@@ -69,6 +69,18 @@ def test_labelled_representations_keep_stimuli_together_and_their_units():
     assert found.by_unit.values[0, 0] == pytest.approx(1)
 
 
+def test_a_pair_that_one_model_lacks_is_left_out_before_and_after():
+    rng = np.random.default_rng(2)
+    models = labelled(rng.random((3, 45)), ["low", "a", "b"], 10)
+    data = labelled(rng.random((4, 45)), list("wxyz"), 10)
+    lacking = models.copy(deep=True)
+    lacking[0, :5] = np.nan
+    found = rsa.report_confounds(lacking, data, ["low"], bootstrap=10)
+    rest = data.where(np.arange(45) >= 5)
+    want = rsa.report_confounds(models, rest, ["low"], bootstrap=10)
+    assert found.attrs["missing_pairs"] == 5 and found.equals(want)
+
+
 def test_similarity_misranks_models_of_the_same_task_and_the_report_shows_it():
     rng = np.random.default_rng(1)
     easy, hard = rng.normal(size=(2, N))

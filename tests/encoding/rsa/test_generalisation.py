@@ -8,6 +8,7 @@ import xarray as xr
 
 from cerebridge.encoding import rsa
 from cerebridge.encoding.plots import plot_time_matrix
+from cerebridge.encoding.rsa.epochs import Options, timed_rdms
 
 from .simulated import EARLY, LATE, N_STIMULI, WIDTH, features, model, people, person, small
 
@@ -94,6 +95,10 @@ def test_halves_and_other_data_are_compared_as_said():
     )
     late = {name: array.isel(time_bin=slice(0, 4)) for name, array in even.items()}
     assert rsa.generalise_over_time(odd, late, n_permutations=0)["score"].shape == (2, 1, 6, 4)
+    rdms = timed_rdms(even, Options()).rdms
+    lacking = rdms.where(rdms.stimulus_a != "s0").isel(pair=slice(None, None, -1))
+    some = rsa.generalise_over_time(odd, lacking, n_permutations=0)
+    assert some.attrs["missing_pairs"] == 15 and "missing_pairs" not in other.attrs
     assert "both ways" in halves.attrs["compared"] and "other (time_other)" in other.attrs["compared"]
 
 

@@ -270,7 +270,10 @@ BAD = {
         lambda a: rsa.rdm(a[:10], "decoding"),
         "no repeats in the other runs; give noise=",
     ),
-    "singular": (lambda a: rsa.rdm(a, "decoding", noise=np.ones((12, 12))), "singular"),
+    "singular": (
+        lambda a: rsa.rdm(a, "decoding", noise=np.ones((12, 12))),
+        "12 units is singular; shrink it",
+    ),
     "nothing there": (
         lambda a: rsa.rdm(a.where(a.region != 1), by="region"),
         "'1' has no values, all are missing",

@@ -184,6 +184,7 @@ BAD = {
     "by": (lambda a: rsa.noise_covariance(a, by="area"), "by='area' is no coordinate along 'neuroid' or"),
     "dims": (lambda a: rsa.noise_covariance(rsa.rdm(a)), "cannot come from rdm × pair"),
     "no repeats": (lambda a: rsa.noise_covariance(a[:5]), "has one presentation of each"),
+    "freedom": (lambda a: rsa.noise_covariance(a, dof=0), "dof must be a whole number from 1"),
     "one row": (lambda a: rsa.noise_covariance(a[:1], "residuals"), "has one row of residuals"),
     "silent": (
         lambda a: rsa.noise_covariance(a.copy(data=a.values * [1, 0, 1, 1, 1, 1])),

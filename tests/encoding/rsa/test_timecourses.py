@@ -132,6 +132,7 @@ def test_missing_pairs_count_for_nothing(models):
         data=np.where((np.arange(120) < 7) & (rdms.subject.values == "P1")[:, None], np.nan, rdms.values)
     )
     found = rsa.infer_over_time(models, lacking, n_permutations=0).dataset
+    assert found.attrs["audit"]["missing_pairs"].startswith("7 of 120 that some model or person lacks")
     whole = rsa.infer_over_time(models, rdms, n_permutations=0).dataset
     fewer = rsa.compare(models["early"].values[0, 7:], rdms.values[6:12, 7:])
     assert found["score"].values[0, 0, 6:12] == pytest.approx(fewer)
@@ -323,6 +324,17 @@ def test_bad_input_is_named(models):
         (
             lambda: rsa.infer_over_time(models, rsa.rdm(group["P0"]), window=0.02),
             "are RDMs already; give the epochs",
+        ),
+        (lambda: rsa.infer_over_time(models, group, step=0.02), "give their width as window="),
+        (
+            lambda: rsa.infer_over_time(
+                models,
+                {
+                    name: one.isel(presentation=np.flatnonzero(one.stimulus_id.isin(["s0", "s1", "s2"])))
+                    for name, one in group.items()
+                },
+            ),
+            "data has 3 stimuli; inference needs at least 4",
         ),
         (lambda: rsa.infer_over_time(models, group, noise="loud", window=0.02), "noise='loud' is unknown"),
         (lambda: rsa.infer_over_time(models, group, n_permutations=-1), "n_permutations is -1"),
