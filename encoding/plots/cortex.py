@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from .style import MUTED, sequential, styled, wrapped
+from .maps import colours
+from .style import MUTED, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,8 @@ def plot_cortex(
     label
         Of the colour bar.
     limits
-        Least and greatest value of the colours; default the range of the values, from zero on where all are positive.
+        Least and greatest value of the colours; default the range of the values and zero, symmetric about it where
+        values have both signs.
 
     Returns
     -------
@@ -90,7 +92,10 @@ def plot_cortex(
         for view in (("lateral", "medial") if surface == "inflated" else ("flat",))
     ]
     known = np.concatenate([np.ravel(part) for part in maps.values()])
-    norm = Normalize(*(limits or _limits(known[~np.isnan(known)])))
+    if np.isnan(known).all():
+        raise ValueError("all values are missing; there is nothing to draw.")
+    low, high, scheme = colours(np.append(known, 0.0), limits)
+    paint = ScalarMappable(Normalize(low, high), scheme)
     with styled():
         figure = Figure(figsize=(2.1 * len(panels) + 0.9, 1.9 * len(rows) + 0.3), layout="constrained")
         axes = figure.subplots(len(rows), len(panels), squeeze=False)
@@ -98,14 +103,13 @@ def plot_cortex(
             for axis, (surface, side, view) in zip(axes[row], panels, strict=True):
                 part = meshes[surface].parts[side]
                 corners = _looked_at(part.coordinates, side, view)
-                _draw(axis, corners, part.faces, maps[side][row], folds[side], norm)
+                _draw(axis, corners, part.faces, maps[side][row], folds[side], paint)
                 if row == 0:
                     axis.set_title(f"{side} {view}", fontsize=8, color=MUTED, loc="center")
             if values.ndim == 2:
                 name = rows[rows.dims[0]].values[row] if rows.dims[0] in rows.coords else row
                 axes[row][0].set_ylabel(wrapped(str(name), 18))
-        bar = ScalarMappable(norm, sequential())
-        figure.colorbar(bar, ax=axes, label=label, shrink=0.7, aspect=30, pad=0.01)
+        figure.colorbar(paint, ax=axes, label=label, shrink=0.7, aspect=30, pad=0.01)
     return figure
 
 
@@ -170,7 +174,7 @@ def _looked_at(corners: Array, side: str, view: str) -> Array:
     return np.column_stack([sign * corners[:, 1], corners[:, 2], sign * corners[:, 0]])
 
 
-def _draw(axis: Axes, corners: Array, faces: NDArray[Any], values: Array, folds: Array, norm: Any) -> None:
+def _draw(axis: Axes, corners: Array, faces: NDArray[Any], values: Array, folds: Array, paint: Any) -> None:
     """Paint the triangles that face the eye, the farthest first."""
     from matplotlib.collections import PolyCollection
 
@@ -183,16 +187,16 @@ def _draw(axis: Axes, corners: Array, faces: NDArray[Any], values: Array, folds:
     order = order[np.argsort(triangles[order, :, 2].mean(1), kind="stable")]
     light = np.abs(normal[:, 2]) / np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
     grey = np.where(folds[faces].mean(1) > 0, SULCUS, GYRUS)
-    colours = np.column_stack([grey, grey, grey, np.ones(len(faces))])
+    painted = np.column_stack([grey, grey, grey, np.ones(len(faces))])
     # a triangle has a value if most of its corners have one
     at = values[faces]
     n_known = (~np.isnan(at)).sum(1)
     mean = np.where(np.isnan(at), 0, at).sum(1) / np.maximum(n_known, 1)
     shown = n_known >= 2
-    colours[shown] = sequential()(norm(mean[shown]))
-    colours[:, :3] *= (0.72 + 0.28 * light)[:, None]
+    painted[shown] = paint.to_rgba(mean[shown])
+    painted[:, :3] *= (0.72 + 0.28 * light)[:, None]
     shapes = PolyCollection(
-        list(triangles[order, :, :2]), facecolors=colours[order], edgecolors="face", linewidths=0.2
+        list(triangles[order, :, :2]), facecolors=painted[order], edgecolors="face", linewidths=0.2
     )
     shapes.set_rasterized(True)
     axis.add_collection(shapes)
@@ -202,10 +206,3 @@ def _draw(axis: Axes, corners: Array, faces: NDArray[Any], values: Array, folds:
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
-
-
-def _limits(known: Array) -> tuple[float, float]:
-    """Range of the values, from zero on where all are positive."""
-    if not known.size:
-        raise ValueError("all values are missing; there is nothing to draw.")
-    return min(0.0, float(known.min())), float(known.max())

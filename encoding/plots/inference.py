@@ -251,7 +251,8 @@ def _differences(figure: Figure, axis: Axes, scores: _Scores) -> None:
 def _caption(dataset: xr.Dataset, scores: _Scores, alpha: float) -> str:
     """What the marks mean; only of those that are there."""
     n = scores.people.shape[1]
-    parts = [f"dots: {n} RDMs of people" if n <= MOST_DOTS or len(scores.names) <= MOST_BARS else f"{n} RDMs"]
+    people = f"{n} RDM{'s' * (n > 1)} of people"
+    parts = [f"dots: {people}" if n <= MOST_DOTS or len(scores.names) <= MOST_BARS else people]
     if scores.limits is not None:
         over = {"both": "people and stimuli", "subjects": "people", "conditions": "stimuli"}
         resampled = str(dataset.attrs.get("resample", "both"))
@@ -261,10 +262,12 @@ def _caption(dataset: xr.Dataset, scores: _Scores, alpha: float) -> str:
     if scores.at_ceiling is not None:
         parts.append("diamond: not below it" if scores.at_ceiling.any() else "all are below it")
     if scores.above_chance is not None:
-        parts.append(f"*: above {scores.chance:g}")
-    if scores.better is not None and len(scores.names) <= MOST_BARS:
-        parts.append("lines above: better (dot) than (ticks)")
-    elif scores.better is not None:
+        some = scores.above_chance.any()
+        parts.append(f"*: above {scores.chance:g}" if some else f"none is above {scores.chance:g}")
+    if scores.better is not None and len(scores.names) > MOST_BARS:
         parts.append("matrix: differences with evidence, grey without")
+    elif scores.better is not None and len(scores.names) > 1:
+        some = scores.better.any()
+        parts.append("lines above: better (dot) than (ticks)" if some else "none is better than another")
     tested = scores.above_chance is not None or scores.better is not None
     return "; ".join(parts) + (f"; tests at a false discovery rate of {100 * alpha:g} %." if tested else ".")

@@ -75,7 +75,7 @@ def plot_map(scores: xr.DataArray, *, label: str = "", limits: tuple[float, floa
     if place is None:
         raise ValueError(
             "the units have no place that can be drawn; keep the coordinates of neuro.fmri or neuro.meeg and the "
-            "attributes 'affine', 'volume_shape' or 'modality'."
+            "attributes 'affine', 'volume_shape' or 'modality', and draw vertices with plot_cortex."
         )
     dim = next(name for name in ("neuroid", "unit") if name in scores.dims)
     rows = scores.transpose(..., dim)
@@ -96,16 +96,14 @@ def _brains(rows: xr.DataArray, names: list[str], label: str, limits: tuple[floa
         axis: len(np.unique(rows.coords[index].values)) for axis, index in zip("xyz", "ijk", strict=True)
     }
     mode = next((axis for axis in "zyx" if counts[axis] == 1), "z")
-    places = np.unique(rows.coords[mode].values) if mode in rows.coords else None
-    cuts: Any = min(SLICES, counts[mode])
-    if places is not None and len(places) <= SLICES:
-        cuts = [float(place) for place in places]
+    images = [to_img(row, fill=0.0) for row in rows.fillna(0.0)]
+    cuts: Any = _cuts(rows, images[0].affine, "xyz".index(mode))
     width = 5.2 if counts[mode] == 1 else 10.5
     figure, axes = panels(len(rows), width=width, height=2.9, columns=2 if counts[mode] == 1 else 1)
-    for axis, name, row in zip(axes, names, rows, strict=True):
-        low, high, colors = _colours(row.values, limits)
+    for axis, name, row, image in zip(axes, names, rows, images, strict=True):
+        low, high, colors = colours(row.values, limits)
         display = plot_img(
-            to_img(row, fill=0.0),
+            image,
             display_mode=mode,
             cut_coords=cuts,
             figure=figure,
@@ -122,6 +120,17 @@ def _brains(rows: xr.DataArray, names: list[str], label: str, limits: tuple[floa
         display.annotate(size=8, decimals=0)
         axis.set_title(wrapped(f"{name}{' — ' if name and label else ''}{label}", 60))
     return figure
+
+
+def _cuts(rows: xr.DataArray, affine: np.ndarray, axis: int) -> list[float]:
+    """Where slices through the voxels that have values lie along an axis in mm, the same for all maps."""
+    known = np.isfinite(rows.values).any(axis=0)
+    at = np.stack([rows.coords[index].values for index in "ijk"], axis=1)[known | ~known.any()]
+    # in the middle of each slice, where a tilted one is cut at its largest
+    middles = pd.Series(at @ affine[axis, :3] + affine[axis, 3]).groupby(at[:, axis]).mean().to_numpy()
+    if len(middles) > SLICES:
+        middles = middles[np.linspace(0, len(middles) - 1, SLICES + 2)[1:-1].round().astype(int)]
+    return sorted(middles.tolist())
 
 
 def _heads(rows: xr.DataArray, names: list[str], label: str, limits: tuple[float, float] | None) -> Figure:
@@ -143,7 +152,7 @@ def _heads(rows: xr.DataArray, names: list[str], label: str, limits: tuple[float
         factor, unit = _unit(row, label)
         same_kind = rows.isel({dim: np.flatnonzero(kinds == kind)}).values * factor
         merged = kind == "grad" and "mne_channel" in row.coords
-        low, high, colors = _colours(np.abs(same_kind) if merged else same_kind, limits)
+        low, high, colors = colours(np.abs(same_kind) if merged else same_kind, limits)
         places: Any = to_info(row) if "mne_channel" in row.coords or kind == "eeg" else _flat(row)
         picture, _ = mne.viz.plot_topomap(
             row.values * factor,
@@ -182,7 +191,7 @@ def _flat(row: xr.DataArray) -> np.ndarray:
     return 0.095 * direction * (angle / np.maximum(angle.max(), 1e-12))[:, None]
 
 
-def _colours(values: np.ndarray, limits: tuple[float, float] | None) -> tuple[float, float, Any]:
+def colours(values: np.ndarray, limits: tuple[float, float] | None) -> tuple[float, float, Any]:
     """Least and greatest value, and colours that fit: two-sided where values have both signs."""
     finite = values[np.isfinite(values)]
     low, high = limits or ((float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0))

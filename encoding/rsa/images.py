@@ -82,7 +82,9 @@ def select_map(
     variable: str = "score",
     subject: str | None = None,
 ) -> xr.DataArray:
-    """One map of a result, or one a model, as :func:`~cerebridge.encoding.plots.plot_map` draws it.
+    """One map of a result, or one a model, to be drawn.
+
+    :func:`~cerebridge.encoding.plots.plot_map` draws voxels, :func:`~cerebridge.encoding.plots.plot_cortex` vertices.
 
     Parameters
     ----------

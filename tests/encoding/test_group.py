@@ -126,6 +126,14 @@ def test_values_of_vertices_stay_at_their_vertices():
     assert len(coloured) <= 8
 
 
+def test_values_of_both_signs_have_colours_on_two_sides_of_zero():
+    places = {"hemisphere": ("unit", ["left"] * 4), "vertex": ("unit", [0, 1, 2, 3])}
+    figure = plot_cortex(xr.DataArray([-0.5, 0.1, 0.3, 0.4], places, "unit"), surfaces=("flat",))
+    assert figure.axes[-1].get_ylim() == pytest.approx((-0.5, 0.5))
+    positive = plot_cortex(xr.DataArray([0.2, 0.1, 0.3, 0.4], places, "unit"), surfaces=("flat",))
+    assert positive.axes[-1].get_ylim() == pytest.approx((0, 0.4))
+
+
 def test_voxels_are_seen_where_they_lie():
     affine = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
     places = np.argwhere(np.ones((46, 55, 46)))

@@ -79,6 +79,15 @@ def test_without_resampling_there_are_no_tests():
     np.testing.assert_allclose(bars, compared().score.mean(("split", "unit")))
 
 
+def test_caption_speaks_of_marks_that_are_there():
+    one = Result(compared(n_models=1).dataset.assign(p_zero=("model", [0.5])))
+    said = texts(plots.plot_inference(one))
+    assert "none is above 0" in said and "better" not in said
+    alike = compared()
+    alike.dataset["p_pair_fdr"][:] = 1.0
+    assert "none is better than another" in texts(plots.plot_inference(alike))
+
+
 def test_models_are_sorted_on_request_and_where_they_are_many():
     result = compared()
     turned = Result(result.dataset.isel(model=slice(None, None, -1), model_b=slice(None, None, -1)))

@@ -190,6 +190,17 @@ def test_voxels_lie_on_slices():
     assert "first — r" in said and "second — r" in said
 
 
+def test_tilted_maps_are_cut_at_the_same_slices_where_they_have_values():
+    scores = voxels((8, 8, 7))
+    affine = np.array([[3, 0.2, 0, 0], [-0.2, 3, 0.4, 0], [0, -0.4, 3, 5.9], [0, 0, 0, 1]])
+    scores = scores.assign_attrs(affine=affine.ravel().tolist())
+    scores = scores.drop_vars(list("xyz")).where((scores.k > 1) & (scores.k < 5))
+    two = xr.concat([scores, -scores], "map").assign_coords(map=["up", "down"])
+    shown = [part for part in texts(plots.plot_map(two)).split(" | ") if part.startswith("z=")]
+    middles = [affine[2] @ [3.5, 3.5, k, 1] for k in (2, 3, 4)]
+    assert shown == 2 * [f"z={int(middle)}" for middle in middles]
+
+
 def test_one_slice_is_one_picture():
     figure = plots.plot_map(voxels((5, 4, 1)), limits=(0.0, 1.0))
     assert "z=0" in texts(figure).replace(" ", "") and drawn(figure).std() > 5
