@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from ...neuro.alignment import average_repeats
 from ...neuro.assembly import quoted
 from ..containers import kind_of, ndim_of, to_tensor
 from .comparison import precision
+from .patterns import split_labels
 
 Array = NDArray[Any]
 
@@ -112,22 +112,14 @@ def _groups(array: xr.DataArray, by: list[str]) -> list[tuple[xr.DataArray, dict
     along = {str(name): c.values for name, c in array.coords.items() if c.dims == ("neuroid",)}
     if missing := [name for name in by if name not in along]:
         raise ValueError(f"by={missing[0]!r} is no coordinate along 'neuroid'; there are {', '.join(along)}.")
-    codes = np.zeros(array.sizes["neuroid"], dtype=np.intp)
-    if by:
-        frame = pd.DataFrame({name: along[name] for name in by})
-        codes = frame.groupby(by, sort=False, dropna=False).ngroup().to_numpy()
-    groups = []
-    for code in range(codes.max() + 1):
-        units = np.flatnonzero(codes == code)
-        labels = {
-            name: values[units] for name, values in along.items() if name not in ("neuroid_id", "neuroid")
-        }
-        shared = {name: values[0] for name, values in labels.items() if (values == values[0]).all()}
+    groups, table = split_labels(array, "neuroid", by)
+    parts = []
+    for k, units in enumerate(groups):
         # neighbours by a slice, so that a file is read where they lie
         whole = units[-1] - units[0] + 1 == len(units)
         place: Any = slice(int(units[0]), int(units[-1]) + 1) if whole else units
-        groups.append((array.isel(neuroid=place), shared))
-    return groups
+        parts.append((array.isel(neuroid=place), {name: labels[k] for name, labels in table.items()}))
+    return parts
 
 
 def _wrapped(given: Any, name: Any) -> xr.DataArray:
