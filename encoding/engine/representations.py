@@ -80,6 +80,11 @@ def kernel_alignment(
         )
     else:
         widths = [[bandwidth * median_distance(x) for x in side] for side in (first, second)]
+        if 0 in widths[0] + widths[1]:
+            raise ValueError(
+                "more than half of the distances between stimuli of a representation are 0, so that their median is no "
+                "bandwidth; average equal stimuli first, or use a linear kernel."
+            )
         found = _products_of_kernels(first, second, orders, *widths)
     return _ratio(_unbiased(found, orders) if debiased else found)
 

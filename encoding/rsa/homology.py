@@ -231,6 +231,10 @@ def persistent_homology(
     """
     ripser = _import("ripser", "persistent homology").ripser
     whole_number(max_dimension, "max_dimension", 0)
+    if any(whole_number(field, "field", 2) % k == 0 for k in range(2, field)):
+        raise ValueError(f"field={field} is no prime; use 2, 3, 5, …")
+    if not largest > 0:
+        raise ValueError(f"largest={largest} must be a distance above 0.")
     matrices, table, attrs = _matrices(rdms_or_patterns, metric)
     n_points = matrices[0].shape[0]
     if landmarks is not None and whole_number(landmarks, "landmarks", 3) > n_points:

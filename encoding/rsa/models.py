@@ -134,6 +134,10 @@ class MixtureModel(BaseEstimator):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit with RDMs first.")
         rdms = self.checked_rdms()
         ids = stimulus_order(rdms, "the model")[0] if stimuli is None else np.asarray(stimuli)
+        if len(ids) < 2:
+            raise ValueError(
+                f"there are dissimilarities between stimuli, and {len(ids)} is given; give two or more."
+            )
         predicted = self.weights_.values[None] @ values_of(rdms, ids, "the model")
         return assemble(
             predicted,
@@ -148,7 +152,7 @@ class MixtureModel(BaseEstimator):
         """The RDMs that are mixed, if they are such and enough."""
         n = check_rdms(self.rdms, which).sizes["rdm"]
         if n < self.fewest:
-            raise ValueError(f"{which} is a {type(self).__name__} of {n} RDMs; give at least {self.fewest}.")
+            raise ValueError(f"{which} has {n} RDM; {type(self).__name__} needs at least {self.fewest}.")
         return self.rdms
 
     def _keep(self, weights: NDArray[Any]) -> None:
@@ -296,8 +300,11 @@ def check_varying(rows: torch.Tensor, method: str, labels: NDArray[Any], which: 
         ).amin(dim=1)
         size = torch.where(spread > 1e-12 * size, size, 0)
     if bool((size == 0).any()):
-        kind = "zero" if "cosine" in method else "constant"
-        label = labels[int((size == 0).nonzero()[0])]
+        k = int((size == 0).nonzero()[0])
+        label = labels[k]
+        kind = (
+            "missing altogether" if bool(missing[k].all()) else "zero" if "cosine" in method else "constant"
+        )
         raise ValueError(
             f"RDM {quoted(label)} of {which} is {kind}, so its {method} similarity is undefined; leave it out."
         )
@@ -306,7 +313,7 @@ def check_varying(rows: torch.Tensor, method: str, labels: NDArray[Any], which: 
 def in_order(rdms: xr.DataArray, which: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Stimuli in order of first appearance, and dissimilarities in the order of ``numpy.triu_indices``."""
     stimuli, index = stimulus_order(rdms, which)
-    return stimuli, rdms.values[:, index[np.triu_indices(len(stimuli), 1)]].astype(np.float64)
+    return stimuli, _taken(rdms, index[np.triu_indices(len(stimuli), 1)], which)
 
 
 def values_of(rdms: xr.DataArray, stimuli: NDArray[Any], which: str) -> NDArray[np.float64]:
@@ -321,7 +328,17 @@ def values_of(rdms: xr.DataArray, stimuli: NDArray[Any], which: str) -> NDArray[
         )
     order = np.array([place[label] for label in stimuli.tolist()], dtype=np.intp)
     rows, columns = np.triu_indices(len(order), 1)
-    return rdms.values[:, index[order[rows], order[columns]]].astype(np.float64)
+    return _taken(rdms, index[order[rows], order[columns]], which)
+
+
+def _taken(rdms: xr.DataArray, pairs: NDArray[np.intp], which: str) -> NDArray[np.float64]:
+    """Dissimilarities of some pairs, none infinite."""
+    values: NDArray[np.float64] = rdms.values[:, pairs].astype(np.float64)
+    if np.isinf(values).any():
+        raise ValueError(
+            f"{which} has {int(np.isinf(values).sum())} infinite dissimilarities; set them to NaN if they are missing."
+        )
+    return values
 
 
 def row_similarities(a: torch.Tensor, b: torch.Tensor, method: str, places: torch.Tensor) -> torch.Tensor:

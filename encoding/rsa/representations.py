@@ -44,6 +44,7 @@ from ...neuro.assembly import quoted
 from ...neuro.progress import track
 from ..engine import matching, neighbours, shapes
 from ..engine import representations as kernels
+from ..parameters import whole_number
 from ..significance import check_count, p_values
 from ..splits import make_splits
 from .predictivity import ALPHAS, linear_predictivity
@@ -213,6 +214,8 @@ def _method(method: str, options: Mapping[str, Any]) -> Method:
     for name, allowed in (("group", ("orthogonal", "permutation")), ("metric", ("cosine", "euclidean"))):
         if name in merged and merged[name] not in allowed:
             raise ValueError(f"{name}={merged[name]!r} is unknown; use {' or '.join(map(repr, allowed))}.")
+    if "n_neighbours" in merged:
+        whole_number(merged["n_neighbours"], "n_neighbours")
     for name, low, high in (("alpha", 0, 1), ("variance", 1e-6, 1), ("bandwidth", 1e-6, np.inf)):
         if name in merged and not low <= merged[name] <= high:
             raise ValueError(f"{name}={merged[name]!r} must lie between {low:g} and {high:g}.")

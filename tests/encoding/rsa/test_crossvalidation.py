@@ -290,7 +290,7 @@ def test_bad_input_is_one_sentence():
         ),
         (
             lambda: rsa.crossvalidate({"w": rsa.InterpolationModel(bases[:1])}, data),
-            "model 'w' is a InterpolationModel of 1 RDMs",
+            "model 'w' has 1 RDM; InterpolationModel needs at least 2",
         ),
     ]:
         with pytest.raises(ValueError, match=message) as error:

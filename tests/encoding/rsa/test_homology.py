@@ -191,6 +191,8 @@ BAD = {
         "negative dissimilarities",
     ),
     "dimension": (lambda r: rsa.persistent_homology(r, -1), "max_dimension must be a whole number from 0"),
+    "field": (lambda r: rsa.persistent_homology(r, field=4), "field=4 is no prime"),
+    "largest": (lambda r: rsa.persistent_homology(r, largest=-1), "largest=-1 must be a distance above 0"),
     "landmarks": (lambda r: rsa.persistent_homology(r, landmarks=99), "landmarks=99 are more than the 14"),
     "few": (lambda r: rsa.persistent_homology(np.eye(2)), "three rows at least"),
     "undefined": (

@@ -159,13 +159,19 @@ def test_bad_input_is_one_sentence():
     gone = people.copy(data=np.full_like(people.values, np.nan))
     for call, message in [
         (lambda: rsa.WeightedModel(bases.isel(rdm=[])).fit(people), "the dimension 'rdm' is empty"),
-        (lambda: rsa.InterpolationModel(bases[:1]).fit(people), "of 1 RDMs; give at least 2"),
+        (
+            lambda: rsa.InterpolationModel(bases[:1]).fit(people),
+            "has 1 RDM; InterpolationModel needs at least 2",
+        ),
         (lambda: rsa.WeightedModel(bases).fit(empty), "the dimension 'rdm' is empty"),
         (lambda: rsa.WeightedModel(bases).fit(other), "no dissimilarities of 12 of the stimuli"),
         (lambda: rsa.WeightedModel(flat).fit(people, "pearson"), "RDM 'b0' of the model is constant"),
         (lambda: rsa.WeightedModel(bases).fit(people, "bures"), "cannot be fitted by method='bures'"),
         (lambda: rsa.WeightedModel(bases).fit(people, "kendall"), "method='kendall' is unknown"),
         (lambda: rsa.WeightedModel(bases).fit(gone), "0 pairs are known"),
+        (lambda: rsa.WeightedModel(bases).fit(gone.fillna(np.inf)), "rdms has .* infinite dissimilarities"),
+        (lambda: rsa.crossvalidate(bases, gone), "RDM .* of data is missing altogether"),
+        (lambda: rsa.SelectionModel(bases).fit(people).predict(["i00"]), "1 is given; give two or more"),
         (lambda: rsa.WeightedModel(bases[0]).fit(people), "single RDM without the dimension"),
         (lambda: rsa.SelectionModel(bases).fit(people).predict(["i00", "x"]), "among them 'x'"),
     ]:

@@ -315,6 +315,8 @@ STILL = np.where(np.arange(6) == 2, 5.0, GOOD)
             {"method": "knn-overlap", "n_neighbours": N},
             "n_neighbours=40 needs at least 41 stimuli",
         ),
+        (GOOD, GOOD, {"method": "knn-overlap", "n_neighbours": 0}, "n_neighbours must be a whole number"),
+        (GOOD, np.repeat(np.eye(2), [N - 1, 1], 0), {"method": "rbf-cka"}, "more than half of the distances"),
         (GOOD[:3], GOOD[:3], {"method": "debiased-linear-cka"}, "needs at least 4 stimuli, and there are 3"),
         (GOOD[:2], GOOD[:2], {}, "'a' has 2 stimuli"),
         (GOOD, GOOD, {"cv": 5}, "fits nothing, so that cv=5 has no use"),
