@@ -32,7 +32,7 @@ from .images import select_map, to_image
 from .inference import infer
 from .modelrdms import model_rdm
 from .models import InterpolationModel, SelectionModel, WeightedModel
-from .neighbourhoods import find_neighbours
+from .neighbourhoods import find_adjacency, find_neighbours
 from .noise import noise_covariance
 from .rdms import rdm
 from .representations import compare_representations
@@ -54,6 +54,7 @@ __all__ = [
     "compare_representations",
     "crossvalidate",
     "distance_covariance",
+    "find_adjacency",
     "find_neighbours",
     "fuse",
     "generalise_over_time",

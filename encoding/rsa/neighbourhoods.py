@@ -209,9 +209,9 @@ def find_adjacency(source: Any, *, connectivity: Literal[6, 18, 26] = 18, mesh: 
     Examples
     --------
     >>> import nibabel, numpy as np
-    >>> from cerebridge.encoding.rsa.neighbourhoods import find_adjacency
+    >>> from cerebridge.encoding import rsa
     >>> mask = nibabel.Nifti1Image(np.ones((2, 2, 1), np.uint8), np.eye(4))
-    >>> find_adjacency(mask, connectivity=6).sum(axis=1).tolist()
+    >>> rsa.find_adjacency(mask, connectivity=6).sum(axis=1).tolist()
     [2, 2, 2, 2]
     """
     from scipy.sparse import coo_array
