@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ import xarray as xr
 from ...models.devices import resolve_device
 from ..engine.ranks import midranks
 from ..engine.similarity import paired_similarities, unit_length
-from .pairs import check_rdms
+from .pairs import joined
 from .preparation import check_method, ordered, prepare_checked, vectors
 
 Ceiling = Literal["rank", "mean"]
@@ -40,7 +41,7 @@ class NoiseCeiling:
 
 
 def noise_ceiling(
-    rdms: xr.DataArray,
+    rdms: xr.DataArray | Sequence[xr.DataArray],
     method: str = "spearman",
     ceiling: Ceiling = "rank",
     *,
@@ -51,8 +52,8 @@ def noise_ceiling(
     Parameters
     ----------
     rdms
-        ``rdm × pair``, one RDM a person. Pairs that one of them lacks are left out for all, and counted in the
-        attribute ``missing_pairs`` of ``by_rdm``.
+        ``rdm × pair``, one RDM a person, or a list of such arrays. Pairs that one lacks are left out for all, and
+        counted in the attribute ``missing_pairs`` of ``by_rdm``.
     method
         How RDMs are compared: see :func:`compare`.
     ceiling
@@ -84,7 +85,8 @@ def noise_ceiling(
     """
     check_method(method)
     check_ceiling(ceiling)
-    if check_rdms(rdms, "rdms").sizes["rdm"] < 2:
+    rdms = joined(rdms, "rdms")
+    if rdms.sizes["rdm"] < 2:
         raise ValueError("a noise ceiling over RDMs needs those of at least two people, and rdms has one.")
     rows = vectors(ordered(rdms, method, "rdms"), resolve_device(device))
     found = rdm_ceilings(rows, method, ceiling, rdms.coords["neuroid_id"].values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from .folds import (
 )
 from .models import check_fitting
 from .moments import is_linear, mean_scores
-from .pairs import Indices
+from .pairs import Indices, joined
 
 Array = NDArray[np.float64]
 #: numbers of people and of stimuli from which there are 3, 4 and 5 folds
@@ -42,7 +43,7 @@ SAMPLES = 50
 
 def crossvalidate(
     models: Models,
-    data: xr.DataArray,
+    data: xr.DataArray | Sequence[xr.DataArray],
     method: str = "cosine",
     *,
     subjects: int | None = None,
@@ -62,8 +63,8 @@ def crossvalidate(
         Mapping of name to a :class:`WeightedModel`, :class:`SelectionModel` or :class:`InterpolationModel`, or to an
         ``rdm × pair`` array of one RDM, which is not fitted; or an array, one fixed model an RDM.
     data
-        ``rdm × pair``, one RDM a person; stimuli are matched by their ids. RDMs of one ``subject``, where that is a
-        coordinate along ``rdm``, are kept together.
+        ``rdm × pair``, one RDM a person, or a list of such arrays; stimuli are matched by their ids. RDMs of one
+        ``subject``, where that is a coordinate along ``rdm``, are kept together.
     method
         How RDMs are compared and models fitted: see :meth:`WeightedModel.fit`.
     subjects
@@ -107,6 +108,7 @@ def crossvalidate(
     (1, 2, 3)
     """
     started = time.perf_counter()
+    data = joined(data, "data")
     check_fitting(method)
     material = gather(models, data, method)
     n_people, n_stimuli = _fold_numbers(material, subjects, conditions)

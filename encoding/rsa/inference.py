@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..significance import check_count
 from .ceilings import Ceiling, check_ceiling, rdm_ceilings
 from .crossvalidation import corrected_covariance, crossvalidate, crossvalidate_samples
 from .models import MixtureModel
-from .pairs import check_enough, check_rdms, stimulus_order
+from .pairs import check_enough, joined, stimulus_order
 from .permutation import add_significance, null_scores
 from .preparation import check_found, check_method, known_together, prepare_checked, stack_named, vectors
 from .resampling import (
@@ -42,7 +42,7 @@ FEWEST = 4
 
 def infer(
     models: Mapping[str, Any] | xr.DataArray,
-    data: xr.DataArray,
+    data: xr.DataArray | Sequence[xr.DataArray],
     method: str = "rho-a",
     *,
     resample: Resample | None = None,
@@ -61,7 +61,8 @@ def infer(
         (:class:`WeightedModel`, …) may be among them: then all are cross-validated over people and stimuli, in every
         resample anew, see :func:`crossvalidate`.
     data
-        ``rdm × pair``, one RDM a person (or session, or region); stimuli are matched by their ids. A pair that a
+        ``rdm × pair``, one RDM a person (or session, or region), or a list of such arrays; stimuli are matched by
+        their ids. A pair that a
         model lacks is left out for all; one that a person lacks, for that person's scores and for the ceilings.
     method
         How RDMs are compared: see :func:`compare`. ``"bures"`` and ``"riemannian"`` give scores and permutations only.
@@ -124,7 +125,8 @@ def infer(
     check_ceiling(ceiling)
     check_count(permutations, "permutations")
     n_resamples = whole_number(n_resamples, "n_resamples", 2)
-    check_enough(check_rdms(data, "data"), "data", FEWEST)
+    data = joined(data, "data")
+    check_enough(data, "data", FEWEST)
     _check_resample(resample, data, method)
     if isinstance(models, Mapping) and any(isinstance(model, MixtureModel) for model in models.values()):
         if permutations:

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from ...neuro.assembly import quoted, validate
+from ...neuro.assembly import concat, quoted, validate
 
 Indices = NDArray[np.intp]
 
@@ -32,6 +32,41 @@ def check_rdms(array: xr.DataArray, which: str) -> xr.DataArray:
             f"{which} is {dims}, not rdm × pair; compute its dissimilarities with rsa.rdm first."
         )
     return array
+
+
+def joined(rdms: Any, which: str) -> xr.DataArray:
+    """RDMs of people as one array: a list of arrays, one a person or more, is joined; pairs are matched by stimulus.
+
+    Raises
+    ------
+    ValueError
+        If one is no ``rdm × pair`` array, or they are of different stimuli.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> from cerebridge.encoding import rsa
+    >>> from cerebridge.encoding.rsa.pairs import joined
+    >>> people = [rsa.rdm(neuro.simulate(n_stimuli=6, n_units=5, random_state=k)) for k in range(3)]
+    >>> joined(people, "data").neuroid_id.values.tolist()
+    ['0 | spikes', '1 | spikes', '2 | spikes']
+    """
+    if not isinstance(rdms, list | tuple):
+        return check_rdms(rdms, which)
+    if not rdms:
+        raise ValueError(f"{which} is an empty list; give the RDMs of at least one person.")
+    parts = [check_rdms(part, f"{which}[{k}]") for k, part in enumerate(rdms)]
+    first, labels = parts[0], {name: parts[0].coords[name] for name in ("stimulus_a", "stimulus_b")}
+    for k, part in enumerate(parts[1:], 1):
+        order = match_pairs(first, part, (f"{which}[0]", f"{which}[{k}]"))
+        parts[k] = part if order is None else part.isel(pair=order).assign_coords(labels)
+    ids = [part.coords["neuroid_id"].values.astype(str) for part in parts]
+    if len(set(np.concatenate(ids))) < sum(map(len, ids)):
+        parts = [
+            part.assign_coords(neuroid_id=("rdm", [f"{k} | {name}" for name in names]))
+            for k, (part, names) in enumerate(zip(parts, ids, strict=True))
+        ]
+    return concat(parts, "rdm")
 
 
 def check_enough(rdms: xr.DataArray, which: str, needed: int = 4) -> None:

@@ -194,3 +194,19 @@ def test_bad_input_is_one_sentence():
         assert "\n" not in str(error.value)
     with pytest.raises(TypeError, match="models is a list; give a mapping of name to RDM"):
         rsa.infer([truth], data)
+
+
+def test_people_may_be_a_list_of_arrays_whatever_their_order_of_stimuli():
+    brains = [neuro.simulate(n_stimuli=8, n_units=20, random_state=k) for k in range(3)]
+    people = [rsa.rdm(brain) for brain in brains]
+    turned = [people[0], rsa.rdm(brains[1].isel(presentation=slice(None, None, -1))), people[2]]
+    model = {"first": people[0]}
+    found = rsa.infer(model, turned, "spearman").score.values.ravel()
+    expected = [rsa.compare(people[0], person).item() for person in people]
+    np.testing.assert_allclose(found, expected)
+    assert rsa.noise_ceiling(turned).lower == pytest.approx(rsa.noise_ceiling(people).lower)
+    assert rsa.crossvalidate(model, turned, "cosine").score.sizes["unit"] == 3
+    with pytest.raises(ValueError, match="data is an empty list"):
+        rsa.infer(model, [])
+    with pytest.raises(ValueError, match=r"the RDMs have different stimuli.*data\[1\]"):
+        rsa.infer(model, [people[0], rsa.rdm(neuro.simulate(n_stimuli=9, n_units=5, random_state=0))])
