@@ -199,8 +199,15 @@ def _linear_ceilings(gram: torch.Tensor, people: torch.Tensor) -> tuple[torch.Te
     own = gram.diagonal(dim1=1, dim2=2)
     with_all = (people[:, :, None] @ gram)[:, :, 0]
     of_all = (people * with_all).sum(dim=-1, keepdim=True)
-    upper = _ratio(with_all, of_all * own)
     without = of_all - 2 * people * with_all + people.square() * own
+    # of people who cancel out nothing but rounding is left
+    tiny = (
+        256
+        * torch.finfo(gram.dtype).eps
+        * (people * own.clamp_min(0).sqrt()).sum(dim=-1, keepdim=True).square()
+    )
+    of_all, without = (torch.where(pool > tiny, pool, 0.0) for pool in (of_all, without))
+    upper = _ratio(with_all, of_all * own)
     lower = _ratio(with_all - people * own, without * own)
     return _mean_of_groups(lower, upper, people)
 
@@ -266,7 +273,7 @@ def _rank_scores(
 def _present(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Which pairs occur in each resample ``(n, k)`` and how often; those with fewer pairs are filled up with zeros."""
     there = weights > 0
-    k = int(there.sum(dim=-1).max())
+    k = max(1, int(there.sum(dim=-1).max()))
     places = torch.zeros(len(weights), k, dtype=torch.int64, device=weights.device)
     row, column = there.nonzero(as_tuple=True)
     slot = there.cumsum(dim=-1)[row, column] - 1

@@ -114,19 +114,33 @@ def _evaluate(
             scores, *ceilings = reweight(
                 models[:, common], data[:, common], pairs[:, common], some, who, method, ceiling
             )
+            scores[_has_few(some, pairs[:, common])] = torch.nan
         else:
             for code, known in enumerate(patterns):
                 rows = groups == code
                 own = models[:, known], data[rows][:, known], pairs[:, known]
-                scores[:, :, rows] = reweight(*own, some, who[:0, :, rows], method).scores
+                mine = reweight(*own, some, who[:0, :, rows], method).scores
+                mine[_has_few(some, own[2])] = torch.nan
+                scores[:, :, rows] = mine
             ceilings = [scores.new_zeros(who.shape[:2])] * 2
             if common.sum() > 1:
                 shared = models[:1, common], data[:, common], pairs[:, common]
                 _, *ceilings = reweight(*shared, some, who, method, ceiling)
+                ceilings = [side.masked_fill(_has_few(some, shared[2]), torch.nan) for side in ceilings]
         weights = who.to(scores) / who.sum(dim=-1, keepdim=True)
-        found[:, part, :m] = (scores @ weights[..., None])[..., 0].cpu().numpy()
+        # who was not drawn may have no score
+        of_drawn = torch.where(who[:, :, None] > 0, scores, 0)
+        found[:, part, :m] = (of_drawn @ weights[..., None])[..., 0].cpu().numpy()
         found[:, part, m:] = torch.stack(ceilings, dim=-1).cpu().numpy()
     return found
+
+
+def _has_few(conditions: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """Whether fewer than two of these pairs are left where conditions occur so often: nothing can be compared."""
+    counts = conditions.double()
+    there = counts.new_zeros(counts.shape[1], counts.shape[1])
+    there[pairs[0], pairs[1]] = 1
+    return ((counts @ there) * counts).sum(dim=-1) < 2
 
 
 def covariance_of(evaluations: Array) -> Array:

@@ -153,3 +153,16 @@ def test_float32_is_close():
         precise = reweight(models, data, pairs, conditions, people[None], method).scores
         rough = reweight(models.float(), data.float(), pairs, conditions, people[None], method).scores
         np.testing.assert_allclose(rough, precise, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["pearson", "cosine"])
+def test_people_who_cancel_out_have_no_pool(method):
+    rng = np.random.default_rng(0)
+    for one, other in rng.normal(size=(20, 2, 6)):
+        data = torch.tensor(np.stack([one, -7 * one, other]))
+        once = torch.ones(1, 4, dtype=torch.int64), torch.ones(1, 1, 3, dtype=torch.int64)
+        found = reweight(data[:1], data, torch.triu_indices(4, 4, 1), *once, method)
+        a, b = (x - x.mean() if method == "pearson" else x for x in (one, other))
+        a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+        with_others = [(b - a) @ a / np.linalg.norm(b - a), -(b + a) @ a / np.linalg.norm(b + a), 0]
+        assert found.lower.item() == pytest.approx(np.mean(with_others))

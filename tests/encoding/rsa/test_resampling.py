@@ -273,6 +273,25 @@ def test_missing_pairs_are_left_out_as_if_they_had_never_been(method):
     assert np.isfinite(found.dataset["p_pair"]).all() and np.isfinite(found.dataset["p"]).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resample_without_pairs_of_a_person_has_no_similarity_unless_others_were_drawn(method):
+    models, data = case(n_people=3, n_stimuli=8)
+    pairs = torch.triu_indices(8, 8, 1)
+    rows = torch.from_numpy(data.values.copy())
+    rows[0, (pairs < 5).any(dim=0)] = torch.nan
+    conditions = np.array([[2, 2, 2, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]])
+    sides = torch.from_numpy(models.values), rows, pairs, method, "rank"
+    everyone, others = np.ones((2, 3), dtype=int), np.array([[0, 2, 1], [0, 2, 1]])
+    for size in (1, 2):
+        found = [
+            resampling.evaluate_samples(*sides, people[:size], conditions[:size], "conditions")[0, :, :3]
+            for people in (everyone, others)
+        ]
+        assert np.isnan(found[0][0]).all() and np.isfinite(found[0][1:]).all()
+    both = resampling.evaluate_samples(*sides, others, conditions, "both")
+    assert np.isfinite(both[0, :, :3]).all() and np.isnan(both[2, 0]).all()
+
+
 def test_fitted_models_are_cross_validated_in_every_sample():
     models, data = case(n_people=6, n_stimuli=14)
     mixed = {"mixture": rsa.WeightedModel(models), "fixed": models.isel(rdm=[2])}
