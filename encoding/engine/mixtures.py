@@ -15,8 +15,8 @@ from .ranks import midranks
 #: ways of comparing that are inner products of vectors less their mean; ranks are fitted as such, see :func:`scaled`
 RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
 WHITENED = ("whitened-cosine", "whitened-pearson")
-#: share of the diagonal that is added to it, so that equal bases have one solution
-JITTER = 1e-12
+#: share of the diagonal that is added to it, so that where bases depend on each other rounding does not choose
+JITTER = 1e-9
 #: how far a condition may be missed by rounding
 ROUNDING = 1e-9
 
@@ -119,7 +119,9 @@ def interpolated(gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
     similarity = ((1 - shares) * with_a + shares * with_b) / length.sqrt()
     similarity = torch.where(length > 0, similarity, -torch.inf)
     best, way = similarity.max(0)
-    segment = best.argmax(-1, keepdim=True)
+    # of segments that are equally similar, as many are where pairs are few, the first: rounding must not choose
+    largest = best.amax(-1, keepdim=True)
+    segment = (best >= largest - ROUNDING * largest.abs()).byte().argmax(-1, keepdim=True)
     share = shares.gather(0, way[None])[0].gather(-1, segment)
     weights = torch.zeros_like(cross).scatter_(-1, segment, 1 - share)
     return weights.scatter_(-1, segment + 1, share)

@@ -90,6 +90,18 @@ def test_interpolation_is_the_best_of_a_fine_grid(seed):
     assert max(grid) == pytest.approx(cosine(found, rows, target), abs=1e-4)
 
 
+@pytest.mark.parametrize("solve", [mixtures.interpolated, mixtures.nonnegative, mixtures.unconstrained])
+def test_rounding_does_not_choose_among_equal_mixtures(solve):
+    rng = np.random.default_rng(0)
+    # in a plane many mixtures of five bases have the direction of the target
+    rows, target = rng.random((5, 2)), np.array([1.0, 1.0])
+    gram, cross = torch.as_tensor(rows @ rows.T), torch.as_tensor(rows @ target)
+    expected = solve(gram, cross)
+    for _ in range(20):
+        rounded = gram * (1 + 4e-16 * torch.as_tensor(rng.standard_normal((5, 5))))
+        torch.testing.assert_close(solve(rounded, cross), expected, atol=2e-6, rtol=0)
+
+
 @pytest.mark.parametrize("share", [1.0, 0.7])
 @pytest.mark.parametrize("method", ["whitened-cosine", "whitened-pearson"])
 def test_whitened_products_are_those_of_the_covariance_of_the_known_pairs(method, share):
