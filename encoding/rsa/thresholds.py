@@ -69,7 +69,7 @@ def select_thresholds(
         How transformed RDMs are compared: see :func:`identify`.
     permutations
         Number of exchanges of labels among the RDMs of each person, with thresholds chosen anew for each. 0:
-        binomial test.
+        binomial test, which takes identifications as independent and so is a little too sure.
     random_state
         Seeds them.
     device
