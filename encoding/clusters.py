@@ -111,13 +111,7 @@ def cluster_test(
     [20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
     """
     values, points = _labelled(maps)
-    check_count(n_permutations, "n_permutations")
-    if tail not in ("both", "greater", "less"):
-        raise ValueError(f"tail={tail!r} is unknown; use 'both', 'greater' or 'less'.")
-    if not 0 < alpha < 1:
-        raise ValueError(
-            f"alpha={alpha!r} is no level of significance; give one between 0 and 1, such as 0.05."
-        )
+    _check_request(n_permutations, tail, alpha)
     shape, flat = values.shape[1:], values.reshape(len(values), -1)
     links = _links(adjacency, shape)
     design = (
@@ -162,6 +156,16 @@ def cluster_test(
     attrs |= {"n_permutations": len(design.draws) - 1, "exact": int(design.exact)}
     coords = {**points.coords, "number": np.arange(1, len(found["clusters"]["cluster_p"]) + 1)}
     return xr.Dataset(variables, coords, attrs)
+
+
+def _check_request(n_permutations: int, tail: str, alpha: float) -> None:
+    check_count(n_permutations, "n_permutations")
+    if tail not in ("both", "greater", "less"):
+        raise ValueError(f"tail={tail!r} is unknown; use 'both', 'greater' or 'less'.")
+    if not 0 < alpha < 1:
+        raise ValueError(
+            f"alpha={alpha!r} is no level of significance; give one between 0 and 1, such as 0.05."
+        )
 
 
 @dataclass(frozen=True)
