@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: lines of layers whose colours come again
+LINES = ("-", "--", ":")
+#: so many layers have their legend within the axes
+FEW_LAYERS = 5
+
+
 def plot_information_plane(plane: xr.Dataset, curve: xr.Dataset | None = None) -> Figure:
     """Draw the way of every layer through the information plane.
 
@@ -65,7 +71,8 @@ def plot_information_plane(plane: xr.Dataset, curve: xr.Dataset | None = None) -
         for k, name in enumerate(known["layer"].values):
             x, y = (known[variable].values[k] for variable in ("I_XT", "I_TY"))
             color = CYCLE[k % len(CYCLE)]
-            axis.plot(x, y, color=color, linewidth=1.2, alpha=0.8, zorder=2, label=str(name))
+            line = LINES[k // len(CYCLE) % len(LINES)]
+            axis.plot(x, y, line, color=color, linewidth=1.2, alpha=0.8, zorder=2, label=str(name))
             dots = axis.scatter(x, y, c=shade, cmap=sequential(), vmin=0, vmax=1, s=26, zorder=3)
             dots.set_edgecolor(color)
             dots.set_linewidth(1.1)
@@ -75,7 +82,10 @@ def plot_information_plane(plane: xr.Dataset, curve: xr.Dataset | None = None) -
         axis.set_ylabel("I(T;Y) in bits")
         axis.set_xlim(left=0)
         axis.set_ylim(bottom=0)
-        axis.legend(loc="lower right", fontsize=8)
+        if plane.sizes["layer"] > FEW_LAYERS:
+            figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        else:
+            axis.legend(loc="lower right", fontsize=8)
         bar = figure.colorbar(dots, ax=axis, shrink=0.7, pad=0.02)
         bar.set_ticks([shade[0], 1], labels=[str(plane["epoch"].values[end]) for end in (0, -1)])
         bar.set_label("epoch", color=INK)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from .style import CYCLE, INK, MUTED, panels, styled, wrapped
+from .style import CYCLE, INK, MUTED, panels, short_names, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,8 +168,8 @@ def _draw(
     if images is not None:
         _pictures(axis, points, images, colors if labels is not None else None, 2 * PICTURE * reach)
     elif labels is None and len(stimuli) <= MOST_NAMES:
-        for point, name in zip(points, stimuli, strict=True):
-            axis.annotate(str(name), point, (3, 3), textcoords="offset points", fontsize=6.5, color=INK)
+        for point, name in zip(points, short_names([str(name) for name in stimuli]), strict=True):
+            axis.annotate(name, point, (3, 3), textcoords="offset points", fontsize=6.5, color=INK)
 
 
 def _pictures(

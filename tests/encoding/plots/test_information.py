@@ -34,6 +34,16 @@ def test_layers_epochs_and_the_bound(tmp_path):
     figure.savefig(tmp_path / "plane.png")
 
 
+def test_lines_of_many_layers_differ_and_are_named_outside_of_the_axes():
+    two = plane(np.zeros((2, 3), dtype=bool))
+    many = xr.concat([two] * 5, "layer").assign_coords(layer=[f"layer {k}" for k in range(10)])
+    figure = plots.plot_information_plane(many)
+    axis = figure.axes[0]
+    looks = {(line.get_color(), line.get_linestyle()) for line in axis.lines}
+    assert len(looks) == 10 and axis.get_legend() is None
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == many.layer.values.tolist()
+
+
 def test_other_datasets_are_refused():
     with pytest.raises(ValueError, match="make one with information_plane"):
         plots.plot_information_plane(xr.Dataset({"score": ("layer", [1.0])}))

@@ -33,6 +33,19 @@ def test_distances_in_a_plane_are_found_again(method):
     assert [text.get_text() for text in first.texts] == [f"i{k}" for k in range(12)]
 
 
+def test_long_names_are_cut():
+    ids = np.array([f"i{k} of a picture with a name that is long" for k in range(5)])
+    rdms = neuro.assemble(
+        pdist(np.random.default_rng(0).standard_normal((5, 2)))[None],
+        rdm={"neuroid_id": ["r"]},
+        pair=pair_table(ids),
+        modality="rdm",
+        units="1",
+    )
+    said = [text.get_text() for text in plots.plot_mds(rdms).axes[0].texts]
+    assert all(text.startswith(f"i{k} of") and len(text) < 30 for k, text in enumerate(said))
+
+
 def test_smacof_has_less_stress_than_classical_scaling():
     rng = np.random.default_rng(0)
     rdms = labelled(pdist(rng.standard_normal((20, 8)))[None], 20)
