@@ -20,11 +20,9 @@ from .ceilings import Ceiling, check_ceiling, scale_rows
 from .comparison import compare
 from .epochs import TimedRDMs
 from .latencies import latency_table
-from .preparation import ordered, prepare_checked, vectors
+from .preparation import is_above_zero, ordered, prepare_checked, vectors
 
 Array = NDArray[np.float64]
-#: ways of comparing in which vectors keep their mean
-UNCENTRED = ("cosine", "whitened-cosine", "bures", "riemannian")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def prepared_rows(
 
 def check_chance(rdms: xr.DataArray, method: str, testing: Testing) -> None:
     """Refuse to test against 0 what is above 0 whatever it holds."""
-    if testing.n_permutations and method in UNCENTRED and not (rdms.values < 0).any():
+    if testing.n_permutations and is_above_zero(method, rdms.values):
         raise ValueError(
             f"the {method} similarity of dissimilarities that are never negative is not 0 by chance, so people cannot "
             "be tested against it; use method='spearman', metric='crossnobis', or n_permutations=0."

@@ -25,7 +25,15 @@ from .crossvalidation import corrected_covariance, crossvalidate, crossvalidate_
 from .models import MixtureModel
 from .pairs import check_enough, joined, stimulus_order
 from .permutation import add_significance, null_scores
-from .preparation import check_found, check_method, known_together, prepare_checked, stack_named, vectors
+from .preparation import (
+    check_found,
+    check_method,
+    is_above_zero,
+    known_together,
+    prepare_checked,
+    stack_named,
+    vectors,
+)
 from .resampling import (
     Array,
     Resample,
@@ -90,10 +98,11 @@ def infer(
         ``p_group`` of each model's mean over people.
 
         With ``resample``: ``mean`` over people, its ``standard_error`` and 95 % interval ``mean_low`` to
-        ``mean_high``; t-tests ``p_zero`` (one-sided, against 0) and ``p_ceiling`` (two-sided, against the mean lower
-        ceiling, whose interval is ``ceiling_mean_low`` to ``ceiling_mean_high``); for pairs of models their
-        ``difference``, ``p_pair``, ``p_pair_fdr`` and ``covariance`` (model × model_b). Degrees of freedom, in the
-        attribute ``dof``, are one less than there are people or stimuli, whichever are resampled and fewer.
+        ``mean_high``; t-tests ``p_zero`` (one-sided, against 0; left out of cosines where no dissimilarity of the data
+        is negative, because chance is higher there) and ``p_ceiling`` (two-sided, against the mean lower ceiling,
+        whose interval is ``ceiling_mean_low`` to ``ceiling_mean_high``); for pairs of models their ``difference``,
+        ``p_pair``, ``p_pair_fdr`` and ``covariance`` (model × model_b). Degrees of freedom, in the attribute ``dof``,
+        are one less than there are people or stimuli, whichever are resampled and fewer.
 
         The audit names models that are among the data, and says what was resampled and left out.
 
@@ -151,6 +160,7 @@ def infer(
     audit = _audit(stacked, data, rows, ceiling, permutations)
     if resample:
         audit |= _bootstrap(dataset, of_models, rows, method, ceiling, resample, n_resamples, random_state)
+        dataset, audit = _with_chance(dataset, audit, data, method)
     dataset.attrs |= {
         "audit": audit,
         "provenance": {
@@ -328,8 +338,18 @@ def _infer_fitted(
     said = add_statistics(
         result.dataset, covariance, found.mean(axis=-1), resample, data.sizes["rdm"], n_stimuli
     )
-    result.dataset.attrs["audit"] = result.audit | said
-    return result
+    dataset, audit = _with_chance(result.dataset, result.audit | said, data, method)
+    return Result(dataset.assign_attrs(audit=audit))
+
+
+def _with_chance(
+    dataset: xr.Dataset, audit: dict[str, Any], data: xr.DataArray, method: str
+) -> tuple[xr.Dataset, dict[str, Any]]:
+    """The results, without tests against 0 where chance is above it."""
+    if not is_above_zero(method, data.values):
+        return dataset, audit
+    why = f"left out: the {method} similarity of dissimilarities that are never negative is not 0 by chance"
+    return dataset.drop_vars("p_zero"), audit | {"p_zero": f"{why}; permutations test it"}
 
 
 def _audit(

@@ -8,17 +8,26 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from ...neuro.assembly import quoted
 from ..containers import to_tensor
 from ..engine.similarity import MATRIX_METHODS, METHODS, is_undefined, prepare
 from .pairs import check_rdms, match_pairs, stimulus_order
 
+#: ways of comparing in which vectors keep their mean
+UNCENTRED = ("cosine", "whitened-cosine", "bures", "riemannian")
+
 
 def check_method(method: str) -> None:
     """Refuse an unknown way of comparing."""
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown; use {', '.join(map(repr, METHODS))}.")
+
+
+def is_above_zero(method: str, data: NDArray[Any]) -> bool:
+    """Whether similarity to these dissimilarities is above 0 whatever they hold, so that 0 is no chance level."""
+    return method in UNCENTRED and not (data < 0).any()
 
 
 def precision(device: torch.device) -> torch.dtype:

@@ -16,6 +16,12 @@ from ..significance import false_discovery_rate
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Resample = Literal["subjects", "conditions", "both"]
+#: how the variance over resamples is brought to that over experiments
+CORRECTIONS = {
+    "both": "people alone and stimuli alone, with the same draws, to count their noise once",
+    "subjects": "n / (n - 1) people",
+    "conditions": "n / (n - 1) stimuli",
+}
 #: elements of resampled RDMs held at once
 CHUNK = 1 << 22
 #: a resample of fewer different conditions has too few pairs to compare, and is drawn anew
@@ -233,15 +239,10 @@ def add_statistics(
     dataset.update(variables)
     dataset.coords["model_b"] = dataset["model"].values
     dataset.attrs |= {"resample": resample, "n_resamples": samples.shape[1], "dof": dof}
-    corrections = {
-        "both": "people alone and stimuli alone, with the same draws, to count their noise once",
-        "subjects": "n / (n - 1) people",
-        "conditions": "n / (n - 1) stimuli",
-    }
     return {
         "resampled": f"{resample}: {n_people} people, {n_conditions} stimuli, {used} of {samples.shape[1]} samples "
         "in which every similarity is defined",
-        "variance": f"corrected by {corrections[resample]}; {dof} degrees of freedom",
+        "variance": f"corrected by {CORRECTIONS[resample]}; {dof} degrees of freedom",
     }
 
 

@@ -113,7 +113,10 @@ def test_evaluations_ceilings_and_tests_are_those_of_rsatoolbox(method, resample
     np.testing.assert_allclose(mean, rsa.compare(models, data, method).mean("rdm_b"), atol=1e-12)
     np.testing.assert_allclose(ours["standard_error"] ** 2, result.model_var, atol=1e-12)
     assert ours.attrs["dof"] == {"both": 5, "subjects": 5, "conditions": 9}[resample] == result.dof
-    np.testing.assert_allclose(ours["p_zero"], t_test_0(mean[None], result.model_var, result.dof), atol=1e-10)
+    assert ("p_zero" in ours) == ("cosine" not in method)
+    if "p_zero" in ours:
+        p_zero = t_test_0(mean[None], result.model_var, result.dof)
+        np.testing.assert_allclose(ours["p_zero"], p_zero, atol=1e-10)
     level = ours["ceiling"].mean().item()
     of_ceiling = result.noise_ceil_var[:, 0]
     if resample == "subjects":
@@ -224,8 +227,9 @@ def test_parts_and_files_do_not_matter(method, resample, monkeypatch, tmp_path):
     monkeypatch.setattr(resampling, "CHUNK", 1)
     order = np.random.default_rng(0).permutation(data.sizes["pair"])
     second = rsa.infer(models.isel(pair=order), data, method, **options)
-    names = ("mean", "standard_error", "p_zero", "p_ceiling", "p_pair", "covariance", "ceiling_mean_low")
-    for name in names:
+    names = {"mean", "standard_error", "p_zero", "p_ceiling", "p_pair", "covariance", "ceiling_mean_low"}
+    assert names - set(first.dataset) <= {"p_zero"}
+    for name in names & set(first.dataset):
         np.testing.assert_allclose(first.dataset[name], second.dataset[name], atol=1e-12)
     first.save(tmp_path / "result.nc")
     back = Result.load(tmp_path / "result.nc")
@@ -350,3 +354,15 @@ def test_bad_input_is_one_sentence():
         with pytest.raises(ValueError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["cosine", "whitened-cosine"])
+def test_cosines_of_what_is_never_negative_are_not_tested_against_zero(method):
+    models, data = case()
+    result = rsa.infer(models, data, method, resample="both", n_resamples=20, random_state=0)
+    assert "p_zero" not in result.dataset and "not 0 by chance" in result.audit["p_zero"]
+    fitted = rsa.infer({"m": rsa.WeightedModel(models)}, data, method, resample="subjects", n_resamples=20)
+    assert "p_zero" not in fitted.dataset and "p_zero" in fitted.audit
+    signed = data.copy(data=data.values - data.values.mean())
+    tested = rsa.infer(models, signed, method, resample="both", n_resamples=20, random_state=0)
+    assert "p_zero" in tested.dataset and "p_zero" not in tested.audit
