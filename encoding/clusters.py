@@ -38,7 +38,7 @@ def cluster_test(
     pairs: Any = None,
     threshold: float | Literal["tfce"] | None = None,
     tail: Tail = "both",
-    n_permutations: int = 1000,
+    permutations: int = 1000,
     alpha: float = 0.05,
     random_state: int | None = None,
 ) -> xr.Dataset:
@@ -70,7 +70,7 @@ def cluster_test(
         enhanced over all heights (Smith & Nichols, 2009; E = 0.5, H = 2, a hundred heights up to the largest t).
     tail
         ``"both"`` (default), ``"greater"`` or ``"less"`` than zero, or than the other group.
-    n_permutations
+    permutations
         Random draws beside the data themselves. All are enumerated, and the p exact, where there are no more.
     alpha
         Level of ``significant``.
@@ -111,13 +111,13 @@ def cluster_test(
     [20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
     """
     values, points = _labelled(maps)
-    _check_request(n_permutations, tail, alpha)
+    _check_request(permutations, tail, alpha)
     shape, flat = values.shape[1:], values.reshape(len(values), -1)
     links = _links(adjacency, shape)
     design = (
-        _design(groups, flat, n_permutations, tail, random_state)
+        _design(groups, flat, permutations, tail, random_state)
         if pairs is None
-        else _pair_design(pairs, groups, flat, n_permutations, random_state)
+        else _pair_design(pairs, groups, flat, permutations, random_state)
     )
     own = design.statistic(0, 1)
     heights = engine.heights_of(own, tail)[0]
@@ -153,13 +153,13 @@ def cluster_test(
         "alpha": alpha,
         "n_people": design.n_people,
     }
-    attrs |= {"n_permutations": len(design.draws) - 1, "exact": int(design.exact)}
+    attrs |= {"permutations": len(design.draws) - 1, "exact": int(design.exact)}
     coords = {**points.coords, "number": np.arange(1, len(found["clusters"]["cluster_p"]) + 1)}
     return xr.Dataset(variables, coords, attrs)
 
 
-def _check_request(n_permutations: int, tail: str, alpha: float) -> None:
-    check_count(n_permutations, "n_permutations")
+def _check_request(permutations: int, tail: str, alpha: float) -> None:
+    check_count(permutations, "permutations")
     if tail not in ("both", "greater", "less"):
         raise ValueError(f"tail={tail!r} is unknown; use 'both', 'greater' or 'less'.")
     if not 0 < alpha < 1:
@@ -203,14 +203,14 @@ class _Design:
         return np.divide(difference, spread, out=np.zeros_like(sums), where=spread > 0)
 
 
-def _design(groups: Any, values: Array, n_permutations: int, tail: str, random_state: int | None) -> _Design:
+def _design(groups: Any, values: Array, permutations: int, tail: str, random_state: int | None) -> _Design:
     n = len(values)
     rng = np.random.default_rng(random_state)
     if groups is None:
         if n < 2:
             raise ValueError("there is one person; a test over people needs two at least.")
         # with both tails a draw and its mirror image are the same, so the first person keeps the sign
-        draws, exact = _signs(n, n - (tail == "both"), n_permutations, rng)
+        draws, exact = _signs(n, n - (tail == "both"), permutations, rng)
         return _Design(values, draws, exact, n - 1, n)
     codes, labels = pd.factorize(np.asarray(groups))
     if len(codes) != n or len(labels) != 2 or (codes < 0).any() or n < 3:
@@ -220,20 +220,20 @@ def _design(groups: Any, values: Array, n_permutations: int, tail: str, random_s
         )
     member = codes == 0
     n_first = int(member.sum())
-    exact = math.comb(n, n_first) <= n_permutations + 1
+    exact = math.comb(n, n_first) <= permutations + 1
     if exact:
         own = tuple(np.flatnonzero(member))
         others = [chosen for chosen in combinations(range(n), n_first) if chosen != own]
         draws = np.zeros((1 + len(others), n))
         np.put_along_axis(draws, np.array([own, *others]), 1.0, axis=1)
     else:
-        draws = rng.permuted(np.tile(member, (n_permutations + 1, 1)), axis=1).astype(float)
+        draws = rng.permuted(np.tile(member, (permutations + 1, 1)), axis=1).astype(float)
         draws[0] = member
     return _Design(values - values.mean(axis=0), draws, exact, n - 2, n, n_first)
 
 
 def _pair_design(
-    pairs: Any, groups: Any, values: Array, n_permutations: int, random_state: int | None
+    pairs: Any, groups: Any, values: Array, permutations: int, random_state: int | None
 ) -> _Design:
     if groups is not None:
         raise ValueError(
@@ -248,15 +248,15 @@ def _pair_design(
     first, second = codes.reshape(-1, 2).T
     rng = np.random.default_rng(random_state)
     # flipping everybody leaves all products as they are
-    signs, exact = _signs(len(people), len(people) - 1, n_permutations, rng)
+    signs, exact = _signs(len(people), len(people) - 1, permutations, rng)
     return _Design(values, signs[:, first] * signs[:, second], exact, np.inf, len(people))
 
 
-def _signs(n: int, n_free: int, n_permutations: int, rng: np.random.Generator) -> tuple[Array, bool]:
+def _signs(n: int, n_free: int, permutations: int, rng: np.random.Generator) -> tuple[Array, bool]:
     """Signs of people, draws × people, the data's own first: all of the last ``n_free``, or random ones."""
-    exact = 2**n_free <= n_permutations + 1
+    exact = 2**n_free <= permutations + 1
     if not exact:
-        draws = rng.choice([1.0, -1.0], (n_permutations + 1, n))
+        draws = rng.choice([1.0, -1.0], (permutations + 1, n))
         draws[0] = 1.0
         return draws, False
     flips = list(product([1.0, -1.0], repeat=n_free))

@@ -79,7 +79,7 @@ def group_statistics(
     by: str | Sequence[str] = "region",
     *,
     chance: float | None = None,
-    n_permutations: int = 10_000,
+    permutations: int = 10_000,
     random_state: int | None = 0,
 ) -> xr.Dataset:
     """Whether people's scores are above chance, for every model and place, by flipping signs.
@@ -96,7 +96,7 @@ def group_statistics(
         ``("i", "j", "k")`` for voxels and ``("hemisphere", "vertex")`` for vertices of a common space.
     chance
         What scores are compared with; default the chance level of the results.
-    n_permutations
+    permutations
         Draws of signs where there are more than twelve people; for fewer all signs are enumerated.
     random_state
         Seeds the draws.
@@ -138,7 +138,7 @@ def group_statistics(
     scores, places = _common(people, labels)
     first = next(iter(people.values()))
     level = float(first.dataset.attrs.get("chance", 0.0)) if chance is None else chance
-    signs = _signs(len(people), n_permutations, random_state)
+    signs = _signs(len(people), permutations, random_state)
     tested = [_sign_flips(scores[:, model] - level, signs) for model in range(scores.shape[1])]
     variables: dict[str, Any] = {
         name: (("model", "unit"), np.stack([part[name] for part in tested])) for name in tested[0]
@@ -186,11 +186,11 @@ def _common(people: Mapping[str, Result], labels: list[str]) -> tuple[Array, pd.
     return scores, places.to_frame(index=False)
 
 
-def _signs(n: int, n_permutations: int, random_state: int | None) -> Array:
+def _signs(n: int, permutations: int, random_state: int | None) -> Array:
     """Signs of people, draws × people; the first draw is the data's own."""
     if n <= MOST_PEOPLE:
         return np.array(list(product([1.0, -1.0], repeat=n)))
-    signs = np.random.default_rng(random_state).choice([1.0, -1.0], (n_permutations + 1, n))
+    signs = np.random.default_rng(random_state).choice([1.0, -1.0], (permutations + 1, n))
     signs[0] = 1.0
     return signs
 

@@ -35,7 +35,7 @@ def report_confounds(
     lower: Sequence[str],
     method: str = "spearman",
     *,
-    bootstrap: int = 1000,
+    n_resamples: int = 1000,
     random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> xr.Dataset:
@@ -57,7 +57,7 @@ def report_confounds(
         Names of the low-level models.
     method
         ``"spearman"`` (default), ``"pearson"``, ``"cosine"``, ``"rho-a"``, or a whitened form; see :func:`compare`.
-    bootstrap
+    n_resamples
         Draws of people for the interval of ``carried``.
     random_state
         Seeds them.
@@ -93,7 +93,7 @@ def report_confounds(
     check_method(method)
     if method not in LINEAR:
         raise ValueError(f"method={method!r} cannot take out models; use {', '.join(map(repr, LINEAR))}.")
-    check_count(bootstrap, "bootstrap")
+    check_count(n_resamples, "n_resamples")
     check_enough(check_rdms(data, "data"), "data")
     stacked = stack_named(models, data, "models")
     # before and after are compared, so both are of the pairs that all models have
@@ -121,10 +121,10 @@ def report_confounds(
             "lower_raw": ("lower", values(low).mean(axis=1)),
         },
         {"model": higher.coords["neuroid_id"].values, "lower": low.coords["neuroid_id"].values, **people},
-        {"method": method, "bootstrap": bootstrap, "coverage": COVERAGE, "missing_pairs": lacking},
+        {"method": method, "n_resamples": n_resamples, "coverage": COVERAGE, "missing_pairs": lacking},
     )
     if raw.shape[1] > 1:
-        _add_statistics(report, raw, after, unique, bootstrap, random_state)
+        _add_statistics(report, raw, after, unique, n_resamples, random_state)
     else:
         report.attrs["no_interval"] = "there is one RDM, so nothing is known about people"
     return report
@@ -247,7 +247,7 @@ def _carried(raw: Array, unique: Array) -> Array:
 
 
 def _add_statistics(
-    report: xr.Dataset, raw: Array, after: Array, unique: Array, bootstrap: int, random_state: int | None
+    report: xr.Dataset, raw: Array, after: Array, unique: Array, n_resamples: int, random_state: int | None
 ) -> None:
     """Intervals and tests over people."""
     from scipy.special import stdtr, stdtrit
@@ -260,8 +260,8 @@ def _add_statistics(
         found = {"low": mean - reach, "high": mean + reach, "p": p, "p_fdr": false_discovery_rate(p)}
         for key, column in found.items():
             report[f"{name}_{key}"] = ("model", column)
-    if bootstrap:
-        drawn = np.random.default_rng(random_state).integers(0, n, (bootstrap, n))
+    if n_resamples:
+        drawn = np.random.default_rng(random_state).integers(0, n, (n_resamples, n))
         ends = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
         low, high = np.quantile(_carried(raw[:, drawn], unique[:, drawn]), ends, axis=1)
         report["carried_low"], report["carried_high"] = ("model", low), ("model", high)

@@ -33,7 +33,7 @@ class Testing:
     ----------
     joint
         One test over models × times, in which neighbouring models are neighbours too; else one over times a model.
-    tail, threshold, n_permutations
+    tail, threshold, permutations
         As of :func:`cerebridge.encoding.clusters.cluster_test`; no permutations: no test.
     n_resamples
         Draws of people for the intervals of latencies.
@@ -44,17 +44,17 @@ class Testing:
     joint: bool = False
     tail: Tail = "greater"
     threshold: float | Literal["tfce"] | None = None
-    n_permutations: int = 1000
+    permutations: int = 1000
     n_resamples: int = 1000
     random_state: int | None = None
 
     def check(self, n_people: int) -> None:
         """Refuse counts that are none, and tests over one person."""
-        check_count(self.n_permutations, "n_permutations")
+        check_count(self.permutations, "permutations")
         check_count(self.n_resamples, "n_resamples")
-        if self.n_permutations and n_people < 2:
+        if self.permutations and n_people < 2:
             raise ValueError(
-                "there is one person, and clusters are tested over people; add people, or pass n_permutations=0 for "
+                "there is one person, and clusters are tested over people; add people, or pass permutations=0 for "
                 "the courses alone."
             )
 
@@ -67,7 +67,7 @@ class Testing:
                 pairs=pairs,
                 threshold=self.threshold,
                 tail=self.tail,
-                n_permutations=self.n_permutations,
+                permutations=self.permutations,
                 random_state=self.random_state,
             )
             for part in parts
@@ -118,10 +118,10 @@ def prepared_rows(
 
 def check_chance(rdms: xr.DataArray, method: str, testing: Testing) -> None:
     """Refuse to test against 0 what is above 0 whatever it holds."""
-    if testing.n_permutations and is_above_zero(method, rdms.values):
+    if testing.permutations and is_above_zero(method, rdms.values):
         raise ValueError(
             f"the {method} similarity of dissimilarities that are never negative is not 0 by chance, so people cannot "
-            "be tested against it; use method='spearman', metric='crossnobis', or n_permutations=0."
+            "be tested against it; use method='spearman', metric='crossnobis', or permutations=0."
         )
 
 
@@ -147,7 +147,7 @@ def course_result(
     names = [str(name) for name in models.coords["neuroid_id"].values]
     flat = scores.swapaxes(0, 1).reshape(len(names), 1, -1)
     variables: dict[str, Any] = {"score": (("model", "split", "unit"), flat)}
-    if testing.n_permutations:
+    if testing.permutations:
         variables |= {name: (("model", "time"), values) for name, values in testing.apply(scores).items()}
     variables |= latency_table(scores, grid.middle, testing.n_resamples, testing.random_state)
     coords = {
@@ -164,9 +164,9 @@ def course_result(
         "unit_kind": "person and time",
         "audit": {
             "fitted_on": "nothing is fitted: the model RDMs are fixed",
-            "clusters": f"{testing.n_permutations} sign flips of {len(grid.people)} people, corrected over {over}, "
+            "clusters": f"{testing.permutations} sign flips of {len(grid.people)} people, corrected over {over}, "
             f"tail {testing.tail!r}"
-            if testing.n_permutations
+            if testing.permutations
             else "not tested",
             "latencies": f"of the mean over people; {testing.n_resamples} draws of people",
             "missing_pairs": f"{missing} of {models.sizes['pair']} that some model or person lacks: each score is over "

@@ -41,7 +41,7 @@ def fuse(
     joint: bool = False,
     tail: Tail = "greater",
     threshold: float | Literal["tfce"] | None = None,
-    n_permutations: int = 1000,
+    permutations: int = 1000,
     n_resamples: int = 1000,
     random_state: int | None = None,
     device: str | torch.device = "auto",
@@ -70,7 +70,7 @@ def fuse(
         How people are pooled for noise ceilings: see :func:`noise_ceiling`.
     joint
         Whether clusters extend over neighbouring rows too: for layers in their order.
-    tail, threshold, n_permutations, n_resamples, random_state
+    tail, threshold, permutations, n_resamples, random_state
         As for :func:`infer_over_time`.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, …
@@ -106,7 +106,7 @@ def fuse(
         raise ValueError(
             f"given= asks for shares of variance, which method={method!r} has none of; use 'spearman' or 'pearson'."
         )
-    testing = Testing(joint, tail, threshold, n_permutations, n_resamples, random_state)
+    testing = Testing(joint, tail, threshold, permutations, n_resamples, random_state)
     timed = timed_rdms(meg, Options(metric, noise, cv, window, step, average, device), "meg")
     rows = stack_named(fmri, timed.rdms, "fmri")
     label = _label(rows, by)
@@ -165,7 +165,7 @@ def _add_region_ceilings(
 
 def _add_commonality(dataset: xr.Dataset, common: Array, testing: Testing) -> None:
     dataset["commonality"] = (("model", "unit"), common.swapaxes(0, 1).reshape(common.shape[1], -1))
-    if testing.n_permutations:
+    if testing.permutations:
         names = {"t": "t_commonality", "p_cluster": "p_commonality", "significant": "significant_commonality"}
         tested = testing.apply(common)
         for name, variable in names.items():

@@ -54,7 +54,7 @@ class TimeMaps:
         }
         variables: dict[str, Any] = {"score": (("subject", *dims), self.values)}
         testing.check(len(self.people))
-        if testing.n_permutations:
+        if testing.permutations:
             tested = testing.apply(*(self.between or (self.values,)))
             variables |= {name: (dims, values) for name, values in tested.items()}
         attrs = {"scoring": scoring, "chance": 0.0, "compared": self.compared}

@@ -36,7 +36,7 @@ def compare_groups(
     method: str = "rho-a",
     *,
     resample: Literal["subjects", "both"] = "subjects",
-    n_permutations: int = 10_000,
+    permutations: int = 10_000,
     n_resamples: int = 1000,
     random_state: int | None = 0,
 ) -> xr.Dataset:
@@ -58,7 +58,7 @@ def compare_groups(
     resample
         What the intervals generalise to: ``"subjects"`` other people (default), or ``"both"`` other people and other
         stimuli. The permutation tests are about people.
-    n_permutations
+    permutations
         Number of exchanges; all of them where there are fewer.
     n_resamples
         Number of bootstrap samples.
@@ -92,11 +92,11 @@ def compare_groups(
     >>> brain = neuro.simulate(n_stimuli=20, n_units=30, random_state=0)
     >>> people = rsa.rdm(brain.assign_coords(subject=("neuroid", [0, 1, 2, 3, 4, 5] * 5)), by="subject")
     >>> found = rsa.compare_groups({"all": rsa.rdm(brain)}, people[:3], people[3:])
-    >>> found["difference"].dims, found.attrs["n_permutations"]
+    >>> found["difference"].dims, found.attrs["permutations"]
     (('model',), 20)
     """
     check_method(method)
-    _check_request(resample, method, n_permutations, n_resamples)
+    _check_request(resample, method, permutations, n_resamples)
     people, subjects, group = _joined(first, second)
     per_person = np.eye(len(group))[np.unique(subjects, return_inverse=True)[1].reshape(-1)]
     per_person /= per_person.sum(axis=0)
@@ -104,7 +104,7 @@ def compare_groups(
     score = _scores(named, people, method, random_state) @ per_person
     among = _similarity_of_people(people, per_person, method)
     rng = np.random.default_rng(random_state)
-    orders = _orders(group, n_permutations, rng)
+    orders = _orders(group, permutations, rng)
     tested = _test_difference(score, orders) | _test_separation(among, orders)
     low, high = _intervals(named, people, score, per_person, group, method, resample, n_resamples, rng)
     dims: dict[str, Any] = {name: ("model", tested[name]) for name in ("p", "p_fdr", "p_max")}
@@ -129,14 +129,14 @@ def compare_groups(
         {
             "scoring": method,
             "resample": resample,
-            "n_permutations": len(orders),
+            "permutations": len(orders),
             "n_resamples": n_resamples,
         },
     )
 
 
-def _check_request(resample: str, method: str, n_permutations: int, n_resamples: int) -> None:
-    whole_number(n_permutations, "n_permutations")
+def _check_request(resample: str, method: str, permutations: int, n_resamples: int) -> None:
+    whole_number(permutations, "permutations")
     whole_number(n_resamples, "n_resamples")
     if resample not in ("subjects", "both"):
         raise ValueError(f"resample={resample!r} is unknown; use 'subjects' or 'both'.")

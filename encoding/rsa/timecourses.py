@@ -34,7 +34,7 @@ def infer_over_time(
     joint: bool = False,
     tail: Tail = "greater",
     threshold: float | Literal["tfce"] | None = None,
-    n_permutations: int = 1000,
+    permutations: int = 1000,
     n_resamples: int = 1000,
     random_state: int | None = None,
     device: str | torch.device = "auto",
@@ -66,9 +66,9 @@ def infer_over_time(
     joint
         Whether clusters extend over neighbouring models too, and p is corrected over all of them: for layers, in
         their order. Default: each model is tested for itself, over times.
-    tail, threshold, n_permutations
+    tail, threshold, permutations
         Of the cluster test over people: sign flips, see :func:`cerebridge.encoding.clusters.cluster_test`. Default:
-        scores above 0, threshold p < 0.05. ``n_permutations=0``: no test, which one person needs.
+        scores above 0, threshold p < 0.05. ``permutations=0``: no test, which one person needs.
     n_resamples
         Draws of people for the intervals of peak and onset.
     random_state
@@ -115,7 +115,7 @@ def infer_over_time(
                 f"model {name!r} is to be fitted, and infer_over_time scores fixed models; fit it on other people and "
                 "give its predict()."
             )
-    testing = Testing(joint, tail, threshold, n_permutations, n_resamples, random_state)
+    testing = Testing(joint, tail, threshold, permutations, n_resamples, random_state)
     timed = timed_rdms(data, Options(metric, noise, cv, window, step, average, device))
     testing.check(len(timed.grid.people))
     check_chance(timed.rdms, method, testing)
@@ -148,7 +148,7 @@ def generalise_over_time(
     average: bool = False,
     tail: Tail = "greater",
     threshold: float | Literal["tfce"] | None = None,
-    n_permutations: int = 1000,
+    permutations: int = 1000,
     random_state: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.Dataset:
@@ -179,7 +179,7 @@ def generalise_over_time(
         Coordinate along ``presentation`` that tells independent recordings apart. For ``"geometry"``, odd and even
         ones make an RDM each, which are compared, in both directions; without it (and without ``other``) people are
         compared with each other. ``"patterns"`` are cross-validated over it; default ``"run"``.
-    tail, threshold, n_permutations, random_state
+    tail, threshold, permutations, random_state
         Of the cluster test over people on time × time, as for :func:`infer_over_time`.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, …
@@ -226,7 +226,7 @@ def generalise_over_time(
         raise ValueError(
             "other= is for of='geometry'; patterns are compared between the runs of one recording."
         )
-    testing = Testing(False, tail, threshold, n_permutations, 0, random_state)
+    testing = Testing(False, tail, threshold, permutations, 0, random_state)
     options = Options(metric, noise, cv or "run", window, step, average, device)
     if of == "patterns":
         maps = generalise_patterns(data, models, method, options)

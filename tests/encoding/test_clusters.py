@@ -112,7 +112,7 @@ def test_one_sided_p_against_a_loop_over_all_signs(tail, sign):
         largest.append(max([0.0, *ndimage.sum_labels(t, labels, range(1, n + 1))]))
     expected = [(np.array(largest) >= mass - 1e-9).mean() for mass in test["cluster_mass"].values]
     assert test["cluster_p"].values == pytest.approx(expected)
-    assert test.attrs["exact"] == 1 and test.attrs["n_permutations"] == 63
+    assert test.attrs["exact"] == 1 and test.attrs["permutations"] == 63
 
 
 def test_two_groups_against_a_loop_over_all_exchanges():
@@ -150,7 +150,7 @@ def test_similarities_of_two_people_against_a_loop_over_signs():
         largest.append(max([0.0, *ndimage.sum_labels(drawn, labels, range(1, n + 1))]))
     expected = [(np.array(largest) >= mass - 1e-9).mean() for mass in test["cluster_mass"].values]
     assert test["cluster_p"].values == pytest.approx(expected)
-    assert test.attrs["n_people"] == 5 and test.attrs["n_permutations"] == 15
+    assert test.attrs["n_people"] == 5 and test.attrs["permutations"] == 15
 
 
 def test_similarities_of_people_without_anything_in_common():
@@ -195,13 +195,13 @@ def test_labels_are_kept_and_clusters_are_numbered_by_mass():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"threshold": "tfce", "n_permutations": 80}, {"groups": np.arange(12) % 2}]
+    "options", [{}, {"threshold": "tfce", "permutations": 80}, {"groups": np.arange(12) % 2}]
 )
 def test_noise_has_a_cluster_in_one_of_twenty(options):
     n = 30 if "threshold" in options else 120
     smooth = ndimage.gaussian_filter1d(noise(n, 12, 30), 1.5, axis=-1)
     found = [
-        bool(cluster_test(maps, **{"n_permutations": 200, **options}, random_state=k)["significant"].any())
+        bool(cluster_test(maps, **{"permutations": 200, **options}, random_state=k)["significant"].any())
         for k, maps in enumerate(smooth)
     ]
     assert np.mean(found) < 0.11 and (any(found) or n < 120)
@@ -243,7 +243,7 @@ def test_links_of_a_grid_are_those_of_scikit_learn():
         (noise(2, 4), {"pairs": [[0, 1], [2, 2]]}, "name two different people"),
         (noise(2, 4), {"pairs": [[0, 1], [0, 2]], "groups": [0, 1]}, "give one of them"),
         (noise(9, 4), {"alpha": 5}, "alpha=5 is no level of significance"),
-        (noise(9, 4), {"n_permutations": -1}, "n_permutations is -1"),
+        (noise(9, 4), {"permutations": -1}, "permutations is -1"),
     ],
 )
 def test_bad_input_is_named(maps, options, message):

@@ -51,7 +51,7 @@ def test_t_and_p_against_scipy_and_a_loop():
 @pytest.mark.parametrize("n", [6, 14])
 def test_noise_is_called_significant_in_one_of_twenty(n):
     found = [
-        bool((group_statistics(people(n, seed=seed), n_permutations=400)["p_max"].values[0] <= 0.05).any())
+        bool((group_statistics(people(n, seed=seed), permutations=400)["p_max"].values[0] <= 0.05).any())
         for seed in range(150)
     ]
     assert 0.0 < np.mean(found) < 0.11

@@ -65,7 +65,9 @@ def test_neighbours_are_mutual_and_missing_ones_nobodys():
     distances[2, 5] = distances[5, 2] = torch.nan
     near = nearest_neighbours(distances, 2)
     for i in range(8):
-        order = np.argsort(np.where(np.arange(8) == i, np.inf, np.nan_to_num(distances[i].numpy(), nan=np.inf)))
+        order = np.argsort(
+            np.where(np.arange(8) == i, np.inf, np.nan_to_num(distances[i].numpy(), nan=np.inf))
+        )
         assert near[i, order[:2]].all()
     assert (near == near.mT).all()
     assert not near[2, 5] and not near.diagonal().any()

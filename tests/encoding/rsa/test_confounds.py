@@ -75,9 +75,9 @@ def test_a_pair_that_one_model_lacks_is_left_out_before_and_after():
     data = labelled(rng.random((4, 45)), list("wxyz"), 10)
     lacking = models.copy(deep=True)
     lacking[0, :5] = np.nan
-    found = rsa.report_confounds(lacking, data, ["low"], bootstrap=10)
+    found = rsa.report_confounds(lacking, data, ["low"], n_resamples=10)
     rest = data.where(np.arange(45) >= 5)
-    want = rsa.report_confounds(models, rest, ["low"], bootstrap=10)
+    want = rsa.report_confounds(models, rest, ["low"], n_resamples=10)
     assert found.attrs["missing_pairs"] == 5 and found.equals(want)
 
 
@@ -104,7 +104,7 @@ def test_similarity_misranks_models_of_the_same_task_and_the_report_shows_it():
 def test_values_are_those_of_compare_and_their_tests_those_of_scipy():
     rng = np.random.default_rng(2)
     models, data = labelled(rng.random((3, 780)), list("abc")), labelled(rng.random((5, 780)), list("pqrst"))
-    report = rsa.report_confounds(models, data, ["b"], bootstrap=50)
+    report = rsa.report_confounds(models, data, ["b"], n_resamples=50)
     assert report.model.values.tolist() == ["a", "c"] and report["lower"].values.tolist() == ["b"]
     raw = rsa.compare(models[[0, 2]], data).values
     after = rsa.compare(models[[0, 2]], data, given=models[[1]]).values
@@ -122,7 +122,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(3)
     models = labelled(rng.normal(size=(201, 780)), [f"m{k}" for k in range(201)])
     data = labelled(rng.normal(size=(8, 780)), [f"p{k}" for k in range(8)])
-    report = rsa.report_confounds(models, data, ["m200"], bootstrap=0)
+    report = rsa.report_confounds(models, data, ["m200"], n_resamples=0)
     outside = (report.after_low > 0) | (report.after_high < 0)
     assert 0.01 < outside.mean().item() < 0.11
     assert (report.after_p < 0.05).mean().item() < 0.1
@@ -144,7 +144,7 @@ def test_one_rdm_has_no_interval():
         ({"lower": []}, r"lower=\[\] names no model"),
         ({"lower": ["a", "b", "c"]}, "all models are low-level"),
         ({"lower": ["a"], "method": "tau-a"}, "method='tau-a' cannot take out models; use 'pearson'"),
-        ({"lower": ["a"], "bootstrap": -1}, "bootstrap is -1"),
+        ({"lower": ["a"], "n_resamples": -1}, "n_resamples is -1"),
     ],
 )
 def test_bad_requests_are_one_sentence(arguments, message):
@@ -217,5 +217,5 @@ def test_shuffled_pictures_leave_nothing_to_report(objects):
     order = np.random.default_rng(0).permutation(92)
     square = rsa.square(it).values[:, order][:, :, order]
     shuffled = it.copy(data=square[:, *np.triu_indices(92, 1)])
-    report = rsa.report_confounds(models, shuffled, LOWER, bootstrap=0)
+    report = rsa.report_confounds(models, shuffled, LOWER, n_resamples=0)
     assert np.abs(report.after).max() < 0.06

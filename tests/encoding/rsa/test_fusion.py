@@ -69,7 +69,7 @@ def test_scores_against_a_loop(group):
     fmri = regions(3)
     evc = fmri.isel(rdm=np.flatnonzero(fmri.region.values == "EVC"))
     times = {name: rsa.rdm(array) for name, array in few.items()}
-    found = rsa.fuse(fmri, few, n_permutations=0).score.values[0, 0].reshape(3, 4)
+    found = rsa.fuse(fmri, few, permutations=0).score.values[0, 0].reshape(3, 4)
     for k, rdms in enumerate(times.values()):
         for t in range(4):
             assert found[k, t] == pytest.approx(rsa.compare(evc.values.mean(0), rdms.values[t]))
@@ -80,7 +80,7 @@ def test_commonality_is_the_difference_of_explained_variances(group, method):
     few = {name: group[name].isel(time_bin=slice(18, 21)) for name in ("P0", "P1")}
     given = {name: model(values, name) for name, values in zip(("a", "b"), features(3), strict=True)}
     fmri = regions(2)
-    found = rsa.fuse(fmri, few, method, given=given, n_permutations=0).dataset["commonality"].values
+    found = rsa.fuse(fmri, few, method, given=given, permutations=0).dataset["commonality"].values
 
     def explained(y: np.ndarray, *columns: np.ndarray) -> float:
         y, *columns = (rankdata(v) if method == "spearman" else v for v in (y, *columns))

@@ -51,7 +51,7 @@ def test_geometry_generalises_within_windows_and_not_between_them(geometry):
 
 def test_geometry_against_a_loop_over_people_and_times():
     group = small(4)
-    found = rsa.generalise_over_time(group, n_permutations=0)["score"].values[:, 0]
+    found = rsa.generalise_over_time(group, permutations=0)["score"].values[:, 0]
     rdms = np.stack([rsa.rdm(array).values for array in group.values()])
     for p in range(4):
         ways = [
@@ -72,11 +72,11 @@ def test_noise_that_lasts_makes_no_diagonal():
         group[f"P{k}"] = array.copy(data=drift + rng.standard_normal(array.shape))
     group = {name: array.isel(time_bin=slice(0, 12)) for name, array in group.items()}
     own = rsa.infer_over_time(
-        rsa.rdm(group["P0"].isel(time_bin=0, drop=True)), group["P0"].isel(time_bin=[5]), n_permutations=0
+        rsa.rdm(group["P0"].isel(time_bin=0, drop=True)), group["P0"].isel(time_bin=[5]), permutations=0
     )
     assert own.score.values.item() > 0.9  # the naive comparison of one recording's times
     for options in ({}, {"cv": "run"}):
-        found = rsa.generalise_over_time(group, n_permutations=0, **options)
+        found = rsa.generalise_over_time(group, permutations=0, **options)
         assert abs(found["score"].mean()) < 0.05
 
 
@@ -86,25 +86,25 @@ def test_halves_and_other_data_are_compared_as_said():
         {name: array[np.isin(array.run.values, runs)] for name, array in group.items()}
         for runs in ([0, 2], [1, 3])
     )
-    halves = rsa.generalise_over_time(group, cv="run", n_permutations=0)
-    other = rsa.generalise_over_time(odd, even, n_permutations=0)
+    halves = rsa.generalise_over_time(group, cv="run", permutations=0)
+    other = rsa.generalise_over_time(odd, even, permutations=0)
     way = other["score"].values
     assert halves["score"].values == pytest.approx((way + way.swapaxes(-1, -2)) / 2)
     assert way[0, 0, 1, 2] == pytest.approx(
         rsa.compare(rsa.rdm(odd["P0"]).values[1], rsa.rdm(even["P0"]).values[2])
     )
     late = {name: array.isel(time_bin=slice(0, 4)) for name, array in even.items()}
-    assert rsa.generalise_over_time(odd, late, n_permutations=0)["score"].shape == (2, 1, 6, 4)
+    assert rsa.generalise_over_time(odd, late, permutations=0)["score"].shape == (2, 1, 6, 4)
     rdms = timed_rdms(even, Options()).rdms
     lacking = rdms.where(rdms.stimulus_a != "s0").isel(pair=slice(None, None, -1))
-    some = rsa.generalise_over_time(odd, lacking, n_permutations=0)
+    some = rsa.generalise_over_time(odd, lacking, permutations=0)
     assert some.attrs["missing_pairs"] == 15 and "missing_pairs" not in other.attrs
     assert "both ways" in halves.attrs["compared"] and "other (time_other)" in other.attrs["compared"]
 
 
 def test_patterns_on_the_diagonal_are_crossnobis_and_off_it_a_loop(models):
     group = small(2)
-    found = rsa.generalise_over_time(group, of="patterns", n_permutations=0)["score"].values[:, 0]
+    found = rsa.generalise_over_time(group, of="patterns", permutations=0)["score"].values[:, 0]
     array = group["P0"]
     rdms = rsa.rdm(array, metric="crossnobis").values
     assert np.diag(found[0]) == pytest.approx(rdms.mean(1))
@@ -116,7 +116,7 @@ def test_patterns_on_the_diagonal_are_crossnobis_and_off_it_a_loop(models):
             train = np.delete(difference, k, 0).mean(0)[:, 1]
             total += train @ difference[k, :, 4] / 24 / 4
     assert found[0, 1, 4] == pytest.approx(total / 120)
-    fitted = rsa.generalise_over_time(group, of="patterns", models=models, method="cosine", n_permutations=0)
+    fitted = rsa.generalise_over_time(group, of="patterns", models=models, method="cosine", permutations=0)
     want = rsa.compare(models["late"], rsa.rdm(array, metric="crossnobis"), "cosine").values[0]
     assert np.diag(fitted["score"].values[0, 1]) == pytest.approx(want)
 

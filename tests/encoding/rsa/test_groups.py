@@ -63,7 +63,7 @@ def test_the_test_is_all_exchanges_of_labels():
     assert float(found["p_separation"]) == pytest.approx(
         np.mean(np.array(separations) >= own_separation - 1e-9)
     )
-    assert found.attrs["n_permutations"] == 35
+    assert found.attrs["permutations"] == 35
     assert (found["p_max"] >= found["p"]).all() and (found["p_fdr"] >= found["p"]).all()
     assert found["group"].values.tolist() == ["first"] * 3 + ["second"] * 4
 
@@ -72,7 +72,7 @@ def test_the_test_is_all_exchanges_of_labels():
 def test_a_true_difference_is_found_with_its_sign(resample):
     models, first, second = groups(10, 9, n_stimuli=20, shift=0.7, noise=1.0)
     found = rsa.compare_groups(
-        models, first, second, resample=resample, n_permutations=500, n_resamples=200
+        models, first, second, resample=resample, permutations=500, n_resamples=200
     ).sel(model="model")
     assert found["p"] == pytest.approx(1 / 501) and found["difference"] < 0
     assert found["difference_low"] < found["difference"] < found["difference_high"] < 0
@@ -93,7 +93,7 @@ def test_one_group_split_at_random_differs_as_often_as_the_level_says():
     for seed in range(60):
         models, first, second = groups(6, 6, n_stimuli=8, seed=seed)
         found = rsa.compare_groups(
-            models[:1], first, second, n_permutations=200, n_resamples=200, random_state=seed
+            models[:1], first, second, permutations=200, n_resamples=200, random_state=seed
         )
         p.append(found["p"].item())
         separated.append(found["p_separation"].item())
@@ -121,7 +121,7 @@ def test_sessions_are_averaged_and_stay_with_their_person():
     found = rsa.compare_groups(models, sessions, second, "pearson")
     scores = rsa.compare(models, first, "pearson").values.reshape(2, 3, 2).mean(axis=2)
     np.testing.assert_allclose(found["score"].sel(person=found["group"] == "first"), scores, atol=1e-12)
-    assert found.attrs["n_permutations"] == 35
+    assert found.attrs["permutations"] == 35
 
 
 def test_fitted_models_are_crossvalidated_over_both_groups():
@@ -131,7 +131,7 @@ def test_fitted_models_are_crossvalidated_over_both_groups():
         for part, name in ((slice(4), "a"), (slice(4, 8), "b"))
     )
     models = {"mixture": rsa.WeightedModel(bases), "part": bases[:1]}
-    found = rsa.compare_groups(models, first, second, "pearson", n_permutations=20)
+    found = rsa.compare_groups(models, first, second, "pearson", permutations=20)
     assert found["mean_first"].sel(model="mixture") > found["mean_first"].sel(model="part")
     assert found["p"].sel(model="mixture") > 0.05
     with pytest.raises(ValueError, match="'mixture' is to be fitted, and conditions are resampled"):
@@ -150,7 +150,7 @@ def test_bad_input_is_one_sentence():
             lambda: rsa.compare_groups(models, first, second, "bures", resample="both"),
             "cannot be resampled under method='bures'",
         ),
-        (lambda: rsa.compare_groups(models, first, second, n_permutations=0), "n_permutations must be"),
+        (lambda: rsa.compare_groups(models, first, second, permutations=0), "permutations must be"),
         (lambda: rsa.compare_groups({}, first, second), "models is empty"),
     ]:
         with pytest.raises(ValueError, match=message) as error:

@@ -65,14 +65,14 @@ def test_shuffled_pictures_are_explained_by_no_mixture(rdms):
 def test_people_of_two_laboratories_and_two_measures(rdms):
     behaviour = rdms["judgements"]
     imaging = rsa.average(rdms["sessions"], by="subject")
-    both = rsa.compare_groups(rdms["models"][[0, 4]], behaviour, imaging, "spearman", n_permutations=2000)
+    both = rsa.compare_groups(rdms["models"][[0, 4]], behaviour, imaging, "spearman", permutations=2000)
     assert both["separation"] > 0.05 and both["p_separation"] < 0.01
     assert both.sizes["person"] == 20
     it = rdms["IT"].assign_coords(subject=("rdm", [f"P{k:02d}" for k in range(15)]))
-    halves = rsa.compare_groups(rdms["models"], it[::2], it[1::2], "spearman", n_permutations=1000)
+    halves = rsa.compare_groups(rdms["models"], it[::2], it[1::2], "spearman", permutations=1000)
     assert (halves["p_max"] > 0.05).all() and halves["p_separation"] > 0.05
     evc = rdms["EVC"].assign_coords(subject=("rdm", [f"Q{k:02d}" for k in range(15)]))
-    areas = rsa.compare_groups(rdms["models"], it, evc, "spearman", n_permutations=1000)
+    areas = rsa.compare_groups(rdms["models"], it, evc, "spearman", permutations=1000)
     animacy = areas.sel(model="animacy")
     assert animacy["difference"] < -0.1 and animacy["p_max"] == pytest.approx(1 / 1001)
     assert areas["p_separation"] == pytest.approx(1 / 1001)

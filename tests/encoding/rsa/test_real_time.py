@@ -45,7 +45,7 @@ def test_modality_is_in_the_geometry_after_the_stimulus(magnetometers):
         modality="model",
         units="1",
     )
-    result = rsa.infer_over_time(modality, magnetometers, "pearson", window=0.1, n_permutations=0)
+    result = rsa.infer_over_time(modality, magnetometers, "pearson", window=0.1, permutations=0)
     course = result.dataset["score"].isel(model=0, split=0)
     times = result.dataset["time"].values
     assert 0.1 < result.dataset["peak"].item() < 0.2
@@ -108,6 +108,6 @@ def test_exchanged_targets_do_not_differ(data):
         for run in np.unique(array.run.values):
             labels[array.run.values == run] = rng.permutation(labels[array.run.values == run])
         people[name] = array.assign_coords(stimulus_id=("presentation", labels))
-    found = rsa.generalise_over_time(people, of="patterns", window=0.05, step=0.025, n_permutations=0)
+    found = rsa.generalise_over_time(people, of="patterns", window=0.05, step=0.025, permutations=0)
     course = found["score"].mean("subject").values[0].diagonal()
     assert np.abs(course).max() < 1

@@ -253,7 +253,7 @@ def test_without_a_blob_maxima_and_clusters_are_found_in_one_of_twenty():
     for seed in range(40):
         group = group_maps(range(10 * seed, 10 * seed + 7), effect=0.0)[1]
         maps = group["subject_scores"].sel(model="two kinds")
-        test = cluster_test(maps, find_adjacency(group), tail="greater", n_permutations=127, random_state=0)
+        test = cluster_test(maps, find_adjacency(group), tail="greater", permutations=127, random_state=0)
         found.append([group["p_max"].min() <= 0.05, test["p"].min() <= 0.05])
     rates = np.mean(found, axis=0)
     # 40 draws of one in twenty: up to six

@@ -40,7 +40,7 @@ def result(models, group) -> Result:
 @pytest.mark.parametrize("method", ["spearman", "cosine", "rho-a", "tau-a"])
 def test_scores_and_ceilings_against_a_loop_over_times(models, method):
     group = small()
-    found = rsa.infer_over_time(models, group, method, n_permutations=0, n_resamples=0).dataset
+    found = rsa.infer_over_time(models, group, method, permutations=0, n_resamples=0).dataset
     for t in range(6):
         rdms = neuro.concat(
             [
@@ -96,7 +96,7 @@ def test_significance_is_that_of_the_cluster_test(models, result):
 
 def test_forms_of_data_are_one(models):
     group = small()
-    want = rsa.infer_over_time(models, group, n_permutations=0).dataset
+    want = rsa.infer_over_time(models, group, permutations=0).dataset
     rdms = [
         rsa.rdm(array.assign_coords(subject=("neuroid", [name] * 24)), by="subject")
         for name, array in group.items()
@@ -112,7 +112,7 @@ def test_forms_of_data_are_one(models):
     ]
     shuffled = joined.isel(rdm=np.random.default_rng(0).permutation(joined.sizes["rdm"]))
     for data in (rdms, joined, shuffled, labelled, trials, neuro.concat(sensors, "neuroid")):
-        found = rsa.infer_over_time(models, data, n_permutations=0).dataset
+        found = rsa.infer_over_time(models, data, permutations=0).dataset
         scores = found["score"].sortby("subject").values if data is shuffled else found["score"].values
         assert scores == pytest.approx(want["score"].values)
         assert sorted(set(found["subject"].values)) == list(group)
@@ -120,7 +120,7 @@ def test_forms_of_data_are_one(models):
 
 def test_covariates_are_taken_out(models):
     group = small()
-    found = rsa.infer_over_time(models["early"], group, given=models["late"], n_permutations=0).dataset
+    found = rsa.infer_over_time(models["early"], group, given=models["late"], permutations=0).dataset
     first = rsa.rdm(group["P0"])
     want = rsa.compare(models["early"], first, given=models["late"]).values[0]
     assert found["score"].values[0, 0, :6] == pytest.approx(want)
@@ -131,9 +131,9 @@ def test_missing_pairs_count_for_nothing(models):
     lacking = rdms.copy(
         data=np.where((np.arange(120) < 7) & (rdms.subject.values == "P1")[:, None], np.nan, rdms.values)
     )
-    found = rsa.infer_over_time(models, lacking, n_permutations=0).dataset
+    found = rsa.infer_over_time(models, lacking, permutations=0).dataset
     assert found.attrs["audit"]["missing_pairs"].startswith("7 of 120 that some model or person lacks")
-    whole = rsa.infer_over_time(models, rdms, n_permutations=0).dataset
+    whole = rsa.infer_over_time(models, rdms, permutations=0).dataset
     fewer = rsa.compare(models["early"].values[0, 7:], rdms.values[6:12, 7:])
     assert found["score"].values[0, 0, 6:12] == pytest.approx(fewer)
     assert found["score"].values[0, 0, :6] == pytest.approx(whole["score"].values[0, 0, :6])
@@ -215,7 +215,7 @@ def test_noise_has_clusters_in_one_of_twenty_groups(models):
 
 def test_one_person_has_courses_without_a_test(models):
     alone = person(*features(), seed=1)
-    dataset = rsa.infer_over_time(models, alone, n_permutations=0).dataset
+    dataset = rsa.infer_over_time(models, alone, permutations=0).dataset
     assert (
         "p_cluster" not in dataset
         and "ceiling" not in dataset
@@ -337,7 +337,7 @@ def test_bad_input_is_named(models):
             "data has 3 stimuli; inference needs at least 4",
         ),
         (lambda: rsa.infer_over_time(models, group, noise="loud", window=0.02), "noise='loud' is unknown"),
-        (lambda: rsa.infer_over_time(models, group, n_permutations=-1), "n_permutations is -1"),
+        (lambda: rsa.infer_over_time(models, group, permutations=-1), "permutations is -1"),
         (
             lambda: rsa.infer_over_time(
                 models, rsa.rdm(group["P0"].assign_coords(half=("neuroid", [0, 1] * 12)), by="half")
