@@ -112,12 +112,28 @@ def residual_covariance(
 
     Parameters
     ----------
+    values, design, labels, units, dof
+        As of :func:`residuals`.
+    """
+    deviations, free = residuals(values, design, labels, units, dof)
+    return estimate(deviations, shrinkage) * (len(design.codes) / free)
+
+
+def residuals(
+    values: torch.Tensor, design: Design, labels: list[str], units: list[Array], dof: int | None = None
+) -> tuple[torch.Tensor, int]:
+    """Deviations from the mean of each stimulus, ``(groups, time bins × presentations, units)``, and their freedom.
+
+    Parameters
+    ----------
     values
         ``(groups, time bins, presentations, units)``.
     design
         Whose stimuli are averaged, whatever their run.
     labels, units
         For messages: what the groups and their units are called.
+    dof
+        Degrees of freedom of a time bin, if others than presentations less stimuli.
     """
     free = len(design.codes) - len(design.stimuli) if dof is None else dof
     if free < 1:
@@ -127,15 +143,15 @@ def residual_covariance(
         )
     exact = values.to(precision(values.device))
     codes = torch.as_tensor(design.codes, device=values.device)
-    residuals = (exact - design.pooled.means(exact)[..., 0, :][..., codes, :]).flatten(1, 2)
-    quiet = ~(residuals.square().amax(dim=-2) > 0)
+    deviations = (exact - design.pooled.means(exact)[..., 0, :][..., codes, :]).flatten(1, 2)
+    quiet = ~(deviations.square().amax(dim=-2) > 0)
     if bool(quiet.any()):
         group, unit = (int(k) for k in quiet.nonzero()[0])
         raise ValueError(
             f"unit {quoted(units[group][unit])} of {labels[group]!r} has no noise at all, so nothing can be scaled by "
             "it; leave it out."
         )
-    return estimate(residuals, shrinkage) * (len(design.codes) / free)
+    return deviations, free
 
 
 def given_noise(noise: Any, array: xr.DataArray, units: Indices, label: str, runs: Array) -> Array:

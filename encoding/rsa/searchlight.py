@@ -24,7 +24,7 @@ from ..results import Result
 from .images import PLACE
 from .metrics import METRICS, check_request
 from .neighbourhoods import Neighbourhoods, find_neighbours, take_rows
-from .noise import given_noise
+from .noise import given_noise, residuals
 from .pairs import check_rdms, pair_table
 from .patterns import Design, check_finite, mean_patterns, run_patterns
 from .places import places_of
@@ -305,8 +305,11 @@ def _noise(noise: Any, array: xr.DataArray, label: str, where: torch.device) -> 
     """What whitens the patterns: ``variances`` of units, or what :class:`Searchlight` takes."""
     exact: dict[str, Any] = {"dtype": precision(where), "device": where}
     if isinstance(noise, str):
-        deviations, freedom = _residuals(array, label, exact)
-        return {"residuals": deviations, "freedom": freedom}
+        design, units = Design.of(array), array.coords["neuroid_id"].values
+        values = to_tensor(array).to(**exact)
+        check_finite(values, label, design.stimuli[design.codes], units)
+        deviations, freedom = residuals(values[None, None], design, [label], [units])
+        return {"residuals": deviations[0].T.contiguous(), "freedom": freedom}
     if noise is None:
         return {}
     found = given_noise(noise, array, np.arange(array.sizes["neuroid"]), label, np.array([]))
@@ -315,27 +318,6 @@ def _noise(noise: Any, array: xr.DataArray, label: str, where: torch.device) -> 
             "noise has a covariance of each run; a searchlight takes one of all runs: give their mean."
         )
     return {"variances" if found.ndim == 1 else "noise": to_tensor(found).to(**exact)}
-
-
-def _residuals(array: xr.DataArray, label: str, exact: dict[str, Any]) -> tuple[torch.Tensor, int]:
-    """Deviations of presentations from the mean of their stimulus, units × presentations, and degrees of freedom."""
-    design = Design.of(array)
-    freedom = len(design.codes) - len(design.stimuli)
-    if freedom < 1:
-        raise ValueError(
-            f"noise='residual' needs repeated stimuli, and {label!r} has one presentation of each."
-        )
-    values = to_tensor(array).to(**exact)
-    units = array.coords["neuroid_id"].values
-    check_finite(values, label, design.stimuli[design.codes], units)
-    deviations = values - design.means(values)[:, 0][design.codes]
-    quiet = ~(deviations.square().amax(dim=0) > 0)
-    if bool(quiet.any()):
-        raise ValueError(
-            f"unit {quoted(units[int(quiet.nonzero()[0])])} of {label!r} has no noise at all, so noise='residual' "
-            "cannot scale it; leave it out."
-        )
-    return deviations.T.contiguous(), freedom
 
 
 def _audit(
