@@ -28,6 +28,9 @@ from .preparation import (
 #: dissimilarities that are prepared at once
 CHUNK = 1 << 23
 
+#: what the sides are called in messages
+CALLED = {name: name for name in ("a", "b", "given")}
+
 
 def compare(
     a: Any,
@@ -97,7 +100,7 @@ def compare(
                 "one of the sets of RDMs is labelled and another is not, so their pairs cannot be matched; "
                 "label all or pass the values of all."
             )
-        return _compare_labelled(sides, method, sigma, semi, device)
+        return compare_labelled(sides, method, sigma, semi, device)
     where = a.device if isinstance(a, torch.Tensor) else resolve_device(device)
     rows = {name: to_tensor(side, where) for name, side in sides.items()}
     x = rows["a"]
@@ -121,22 +124,27 @@ def compare(
     return found.item() if found.ndim == 0 else to_kind(found, kind_of(a))
 
 
-def _compare_labelled(
+def compare_labelled(
     sides: dict[str, xr.DataArray],
     method: str,
-    sigma: Any,
-    semi: Literal[False, "a", "b"],
-    device: str | torch.device,
+    sigma: Any = None,
+    semi: Literal[False, "a", "b"] = False,
+    device: str | torch.device = "auto",
+    called: dict[str, str] = CALLED,
 ) -> xr.DataArray:
+    """Compare labelled RDMs: ``a``, ``b`` and maybe ``given`` of ``sides``, in messages ``called`` something else."""
     for name, side in sides.items():
         # more than three pairs are of more than three stimuli
-        if check_rdms(side, name).sizes["pair"] < 4:
-            check_enough(side, name)
+        if check_rdms(side, called[name]).sizes["pair"] < 4:
+            check_enough(side, called[name])
     where = resolve_device(device)
-    first = ordered(sides["a"], method, "a")
+    first = ordered(sides["a"], method, called["a"])
     labels = {name: side.coords["neuroid_id"].values for name, side in sides.items()}
-    rows = {name: to_tensor(matched(first, side, ("a", name)), where) for name, side in sides.items()}
-    values, lacking = _all_with_all(rows, method, sigma, semi, labels)
+    rows = {
+        name: to_tensor(matched(first, side, (called["a"], called[name])), where)
+        for name, side in sides.items()
+    }
+    values, lacking = _all_with_all(rows, method, sigma, semi, labels, called)
     coords: dict[str, tuple[str, Any]] = {}
     for suffix in ("a", "b"):
         dim = f"rdm_{suffix}"
@@ -156,6 +164,7 @@ def _all_with_all(
     sigma: Any,
     semi: Literal[False, "a", "b"],
     labels: dict[str, Any],
+    called: dict[str, str] = CALLED,
 ) -> tuple[torch.Tensor, int]:
     """Similarities over the pairs that are known on both sides, and how many pairs are missing anywhere."""
     a, b, given = rows["a"], rows["b"], rows.get("given")
@@ -163,12 +172,12 @@ def _all_with_all(
     if given is not None and bool((unknown := given.isnan().any(dim=0)).any()):
         a = a.masked_fill(unknown, torch.nan)
     if not _lacks(a) and not _lacks(b):
-        return _over_known({**rows, "a": a}, labels, method, semi, noise, None), 0
+        return _over_known({**rows, "a": a}, labels, method, semi, noise, None, called), 0
     found = torch.empty(len(a), len(b), dtype=precision(a.device), device=a.device)
     for in_a, in_b, known in known_together(a, b):
         some, names = {**rows, "a": a[in_a], "b": b[in_b]}, dict(labels)
         names |= {"a": labels["a"][in_a.cpu().numpy()], "b": labels["b"][in_b.cpu().numpy()]}
-        found[in_a[:, None], in_b] = _over_known(some, names, method, semi, noise, known)
+        found[in_a[:, None], in_b] = _over_known(some, names, method, semi, noise, known, called)
     return found, int(torch.cat([a, b]).isnan().any(dim=0).sum())
 
 
@@ -179,6 +188,7 @@ def _over_known(
     semi: Literal[False, "a", "b"],
     noise: torch.Tensor | None,
     known: torch.Tensor | None,
+    called: dict[str, str],
 ) -> torch.Tensor:
     """Similarities over pairs that all RDMs have (``None``: all)."""
     precise = precision(rows["a"].device)
@@ -186,7 +196,7 @@ def _over_known(
     def prepared(name: str, some: slice = slice(None)) -> torch.Tensor:
         side = rows[name][some]
         side = (side if known is None else side[:, known]).to(precise)
-        return prepare_checked(side, method, name, labels[name][some], noise, known)
+        return prepare_checked(side, method, called[name], labels[name][some], noise, known)
 
     covariates = prepared("given") if "given" in rows else None
 
@@ -194,7 +204,7 @@ def _over_known(
         ready = prepared(name, some)
         if covariates is None or (semi and semi != name):
             return ready
-        return take_out(ready, covariates, name, labels[name][some], labels["given"])
+        return take_out(ready, covariates, called[name], labels[name][some], labels["given"])
 
     first = left_of("a")
     # a few rows at a time, so that what is prepared of the larger set is never held as a whole
@@ -203,7 +213,7 @@ def _over_known(
     for start in range(0, len(rows["b"]), step):
         some = slice(start, start + step)
         parts.append(similarities(first, left_of("b", some), method))
-        check_found(parts[-1], method, "b", labels["b"][some])
+        check_found(parts[-1], method, called["b"], labels["b"][some])
     return torch.cat(parts, dim=-1).to(precise)
 
 

@@ -17,9 +17,10 @@ from ..engine.similarity import paired_similarities
 from ..results import Result
 from ..significance import check_count
 from .ceilings import Ceiling, check_ceiling, scale_rows
-from .comparison import compare
+from .comparison import CALLED, compare_labelled
 from .epochs import TimedRDMs
 from .latencies import latency_table
+from .partial import check_partial
 from .preparation import is_above_zero, ordered, prepare_checked, vectors
 
 Array = NDArray[np.float64]
@@ -126,10 +127,19 @@ def check_chance(rdms: xr.DataArray, method: str, testing: Testing) -> None:
 
 
 def score_cube(
-    models: xr.DataArray, timed: TimedRDMs, method: str, device: str | torch.device, **options: Any
+    models: xr.DataArray,
+    timed: TimedRDMs,
+    method: str,
+    device: str | torch.device,
+    *,
+    given: xr.DataArray | None = None,
+    semi: Literal[False, "a", "b"] = False,
 ) -> Array:
-    """Similarity of models with the data, people × models × times; ``options`` are those of :func:`compare`."""
-    found = compare(models, timed.rdms, method, device=device, **options).values
+    """Similarity of models (``a``) with the data (``b``), people × models × times."""
+    sides = {"a": models, "b": timed.rdms} | ({} if given is None else {"given": given})
+    check_partial(method, given, semi)
+    called = CALLED | {"a": "models", "b": "data"}
+    found = compare_labelled(sides, method, semi=semi, device=device, called=called).values
     return np.ascontiguousarray(timed.grid.cube(found).swapaxes(0, 1))
 
 

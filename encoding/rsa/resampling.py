@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...neuro.progress import track
 from ..engine.reweighting import LINEAR, reweight
+from ..engine.threads import spread
 from ..significance import false_discovery_rate
 
 Array = NDArray[np.float64]
@@ -110,9 +111,9 @@ def _evaluate(
     common = patterns.all(dim=0)
     # ranks are held for every RDM, moments for all of them together
     held = data.shape[1] * (2 if method in LINEAR else m + len(data))
-    step = max(1, CHUNK // held) if len(drawn) > 1 else n
-    found = np.empty((len(people), n, m + 2))
-    for start in track(range(0, n, step), "resampling"):
+    step = max(1, CHUNK // (held * torch.get_num_threads())) if len(drawn) > 1 else n
+
+    def evaluated(start: int) -> torch.Tensor:
         part = slice(start, start + step)
         some, who = (drawn[part] if len(drawn) > 1 else drawn), counts[:, part]
         scores = data.new_empty(len(some), m, len(data))
@@ -136,9 +137,11 @@ def _evaluate(
         weights = who.to(scores) / who.sum(dim=-1, keepdim=True)
         # who was not drawn may have no score
         of_drawn = torch.where(who[:, :, None] > 0, scores, 0)
-        found[:, part, :m] = (of_drawn @ weights[..., None])[..., 0].cpu().numpy()
-        found[:, part, m:] = torch.stack(ceilings, dim=-1).cpu().numpy()
-    return found
+        return torch.cat([(of_drawn @ weights[..., None])[..., 0], torch.stack(ceilings, dim=-1)], dim=-1)
+
+    starts = range(0, n, step)
+    parts = track(spread(evaluated, starts, where), "resampling", len(starts))
+    return torch.cat(list(parts), dim=1).cpu().numpy()
 
 
 def _has_few(conditions: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:

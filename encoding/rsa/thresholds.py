@@ -44,7 +44,7 @@ def select_thresholds(
     kind: Kind = "relative",
     grid: Sequence[float] | None = None,
     method: str = "pearson",
-    permutations: int = 0,
+    permutations: int = 200,
     random_state: int | None = None,
     device: str | torch.device = "auto",
 ) -> Result:

@@ -359,3 +359,9 @@ def test_bad_input_is_named(models):
 def test_a_result_over_time_draws_itself_as_courses(result):
     (axis,) = result.plot().axes
     assert axis.get_xlabel() == "time (ms)" and len(axis.get_lines()) >= 2
+
+
+def test_messages_name_models_and_data(models, group):
+    constant = {"flat": models["early"].copy(data=np.ones(models["early"].shape))}
+    with pytest.raises(ValueError, match=r"RDM .* of models is constant"):
+        rsa.infer_over_time(constant, group)
