@@ -21,7 +21,7 @@ from .comparison import CALLED, compare_labelled
 from .epochs import TimedRDMs
 from .latencies import latency_table
 from .partial import check_partial
-from .preparation import is_above_zero, ordered, prepare_checked, vectors
+from .preparation import check_method, is_above_zero, ordered, prepare_checked, vectors
 
 Array = NDArray[np.float64]
 
@@ -137,6 +137,7 @@ def score_cube(
 ) -> Array:
     """Similarity of models (``a``) with the data (``b``), people × models × times."""
     sides = {"a": models, "b": timed.rdms} | ({} if given is None else {"given": given})
+    check_method(method)
     check_partial(method, given, semi)
     called = CALLED | {"a": "models", "b": "data"}
     found = compare_labelled(sides, method, semi=semi, device=device, called=called).values

@@ -15,7 +15,7 @@ from .courses import Testing, add_ceiling, check_chance, course_result, score_cu
 from .epochs import Options, timed_rdms
 from .generalisation import generalise_geometry, generalise_patterns
 from .models import MixtureModel
-from .preparation import stack_named
+from .preparation import check_method, stack_named
 
 
 def infer_over_time(
@@ -216,6 +216,7 @@ def generalise_over_time(
     >>> bool(found["significant"].sel(model="geometry", time=0.1, time_other=0.1, method="nearest"))
     True
     """
+    check_method(method)
     if of not in ("geometry", "patterns"):
         raise ValueError(f"of={of!r} is unknown; use 'geometry' or 'patterns'.")
     if of == "geometry" and models is not None:

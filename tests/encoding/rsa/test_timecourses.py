@@ -365,3 +365,8 @@ def test_messages_name_models_and_data(models, group):
     constant = {"flat": models["early"].copy(data=np.ones(models["early"].shape))}
     with pytest.raises(ValueError, match=r"RDM .* of models is constant"):
         rsa.infer_over_time(constant, group)
+    for call in (rsa.infer_over_time, rsa.fuse):
+        with pytest.raises(ValueError, match="method='spearmann' is unknown"):
+            call(models["early"], group, "spearmann")
+    with pytest.raises(ValueError, match="method='spearmann' is unknown"):
+        rsa.generalise_over_time(group, method="spearmann")
