@@ -71,7 +71,7 @@ def test_nothing_comes_from_elsewhere(html, page):
 
 
 def test_every_picture_can_be_seen_and_is_described(page):
-    assert len(page.images) == 4
+    # the profile, models in two regions, matrices, the confusion
     assert len(page.images) == 5
     for image in page.images:
         head, _, content = image["src"].partition(",")
