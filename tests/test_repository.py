@@ -89,6 +89,13 @@ def test_import_is_light(heavy):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_nothing_large_and_nothing_built_is_kept():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    kept = [ROOT / name for name in listed.stdout.split() if (ROOT / name).is_file()]
+    assert not [path.name for path in kept if path.stat().st_size > 1 << 20]
+    assert not [path.name for path in kept if path.suffix in (".whl", ".gz", ".zip", ".pyc", ".so")]
+
+
 def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     checkout = tmp_path / "checkout"
     files = subprocess.run(
