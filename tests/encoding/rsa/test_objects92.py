@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.io import loadmat
 
-from cerebridge import neuro
+from cerebridge import models, neuro
 from cerebridge.encoding import rsa
 
 NEAR = 0.001
@@ -103,3 +106,17 @@ def test_shuffled_pictures_relate_to_nothing(rdms):
     chance = rsa.compare(np.array(shuffled), rdms["2008"].values[0])
     assert abs(chance.mean()) < 4 * chance.std() / 50**0.5
     assert np.abs(chance).max() < 0.439 / 2
+
+
+def test_blocks_of_a_network_resemble_the_three_recordings_as_far_as_is_known(rdms, data, weights):
+    """With the bilinear resizing behind these figures; the network's own, bicubic, gives up to 0.01 more."""
+    path = data / "objects92" / "Kriegeskorte_Neuron2008_supplementalData.mat"
+    pictures = loadmat(path, squeeze_me=True, struct_as_record=False)["stimuli_92objs"]
+    stimuli = models.StimulusSet.from_arrays([picture.image for picture in pictures], np.arange(92))
+    network = models.load("mobilenet_v2", weights=weights / "mobilenetv2-imagenet" / "model.safetensors")
+    bilinear = replace(network.preprocess, resample="bilinear")
+    layers = ["features.0", "features.13"]
+    found = models.extract(network, stimuli, layers, pool=7, preprocess=bilinear, progress=False)
+    recordings = neuro.concat([rdms["2008"], rsa.average(rdms["IT"])], "rdm")
+    rho = rsa.compare(rsa.rdm(found, by="layer"), recordings).values
+    np.testing.assert_allclose(rho, [[0.068, 0.098, 0.078], [0.330, 0.261, 0.266]], rtol=0, atol=0.002)

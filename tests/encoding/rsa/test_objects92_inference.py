@@ -15,12 +15,12 @@ def dataset(data):
     models = rsa.read_rdms(folder / "92_modelRDMs.mat")
     models = models.isel(rdm=models.neuroid_id.values != "monkeyIT")
 
-    def test(region, resample):
+    def inferred(region, resample):
         people = {"region": region, "subject": np.arange(15)}
         rdms = rsa.read_rdms(folder / "cichy2014_92images" / f"fmri_{region}_RDMs.npz", rdm=people)
         return rsa.infer(models, rdms, resample=resample, n_resamples=100, random_state=0).dataset
 
-    return test
+    return inferred
 
 
 def test_it_tells_living_things_apart_and_early_visual_cortex_does_not(dataset):
