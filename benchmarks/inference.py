@@ -9,7 +9,6 @@ are compared with a loop that exchanges the stimuli of the model and calls rsato
 from __future__ import annotations
 
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from cerebridge.encoding.rsa import permutation, resampling
 
 from . import compete, versions
+from ._draws import Draws, counted, recorded
 
 Array = NDArray[np.float64]
 PEERS = {
@@ -71,28 +71,16 @@ def simulate(people: int, stimuli: int, models: int) -> tuple[Array, Array]:
 
 def dual_bootstrap(data: Array, models: Array, method: str, samples: int, looped: int) -> dict[str, Any]:
     """Time both sides, and check that they agree on the samples of the peer."""
-    from rsatoolbox.inference import eval_dual_bootstrap, evaluate
+    from rsatoolbox.inference import eval_dual_bootstrap
     from rsatoolbox.model import ModelFixed
     from rsatoolbox.rdm import RDMs
 
     n_people, n_stimuli = len(data), round((1 + (1 + 8 * data.shape[1]) ** 0.5) / 2)
     theirs = RDMs(data), [ModelFixed(str(k), RDMs(row[None])) for k, row in enumerate(models)]
-    draws: list[tuple[Array, Array]] = []
-
-    def recorded(*arguments: Any, **options: Any) -> Any:
-        sample = draw(*arguments, **options)
-        draws.append(sample[1:])
-        return sample
-
-    draw = evaluate.bootstrap_sample
+    draws: Draws = []
 
     def peer() -> Any:
-        draws.clear()
-        np.random.seed(0)  # noqa: NPY002 (what the peer draws with)
-        with (
-            mock.patch.object(evaluate, "bootstrap_sample", recorded),
-            mock.patch.object(evaluate.tqdm, "trange", range),
-        ):
+        with recorded(draws):
             return eval_dual_bootstrap(theirs[1], theirs[0], method=PEERS[method], N=looped)
 
     pairs = torch.triu_indices(n_stimuli, n_stimuli, 1)
@@ -104,11 +92,7 @@ def dual_bootstrap(data: Array, models: Array, method: str, samples: int, looped
 
     timings = compete({"ours": lambda: evaluated(*counts), "peer": peer}, 1)
     expected = timings["peer"].result
-    same = (
-        np.stack([np.bincount(indices, minlength=n) for indices in side])
-        for side, n in zip(zip(*draws, strict=True), (n_people, n_stimuli), strict=True)
-    )
-    found = evaluated(*same)
+    found = evaluated(*counted(draws, (n_people, n_stimuli)))
     m = len(models)
     differences = {
         "evaluations": np.abs(found[..., :m] - expected.evaluations[:, :, 0, 0].transpose(2, 0, 1)).max(),

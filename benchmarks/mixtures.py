@@ -25,6 +25,7 @@ from cerebridge.encoding.rsa.crossvalidation import crossvalidate_samples
 from cerebridge.encoding.rsa.pairs import pair_table
 
 from . import compete, versions
+from ._draws import Draws, counted, recorded
 
 PEERS = {"cosine": "cosine", "pearson": "corr"}
 FOLDS = {"subjects": 3, "conditions": 2}
@@ -66,28 +67,15 @@ def bootstrap(
     models = {"mixture": rsa.WeightedModel(bases, nonnegative=False), "one": bases[:1]}
     theirs = [ModelWeighted("mixture", parts), ModelFixed("one", parts[0])]
     options = {"k_pattern": FOLDS["conditions"], "k_rdm": FOLDS["subjects"]}
-    draws: list[tuple[Any, Any]] = []
-
-    def recorded(*arguments: Any, **unused: Any) -> Any:
-        sample = draw(*arguments, **unused)
-        draws.append(sample[1:])
-        return sample
-
-    draw = evaluate.bootstrap_sample
+    draws: Draws = []
 
     def peer() -> Any:
-        draws.clear()
-        np.random.seed(0)  # noqa: NPY002 (what the peer draws with)
         rng = np.random.default_rng(0)
 
         def sets(sample: Any, **_: Any) -> Any:
             return our_folds(sample, draws[-1], len(data), stimuli, rng)
 
-        with (
-            mock.patch.object(evaluate, "bootstrap_sample", recorded),
-            mock.patch.object(evaluate, "sets_k_fold", sets),
-            mock.patch.object(evaluate.tqdm, "trange", range),
-        ):
+        with recorded(draws), mock.patch.object(evaluate, "sets_k_fold", sets):
             fitters = [fit_regress, fit_mock]
             return bootstrap_crossval(theirs, RDMs(data), PEERS[method], fitters, N=looped, **options)
 
@@ -99,11 +87,7 @@ def bootstrap(
 
     timings = compete({"ours": lambda: evaluated(many), "peer": peer}, 1)
     expected = timings["peer"].result
-    same = [
-        np.stack([np.bincount(indices, minlength=n) for indices in side])
-        for side, n in zip(zip(*draws, strict=True), (len(data), stimuli), strict=True)
-    ]
-    found, ceilings = evaluated(same)
+    found, ceilings = evaluated(counted(draws, (len(data), stimuli)))
     differences = {
         "evaluations": np.nanmax(np.abs(found - expected.evaluations.mean(axis=2))),
         "ceilings": np.nanmax(np.abs(ceilings - expected.noise_ceiling.transpose(1, 0, 2))),
