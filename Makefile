@@ -14,8 +14,8 @@ help:
 	@echo "make clean            remove what these commands built"
 
 # the commas of extras stay out of the arguments of $(call …)
-TEST := .[dev,peers,scale,spikes,topology]
-BESIDE := .[dev,brainscore]
+TEST := .[dev,generate,media,peers,scale,spikes,topology,zoo]
+BESIDE := .[brainscore,dev,generate,media,zoo]
 
 # torch first, with the pin: any other one may bring gigabytes of CUDA libraries
 define install
@@ -35,8 +35,6 @@ $(VENV)/.test: pyproject.toml constraints.txt
 
 $(BRAINSCORE)/.test: pyproject.toml constraints-brainscore.txt
 	$(call install,$(BRAINSCORE),constraints-brainscore.txt,$(BESIDE))
-# Brain-Score asks for torchvision; a build that does not fit torch would keep Lightning from loading
-	@$(BRAINSCORE)/bin/python -c "import torchvision" 2> /dev/null || $(BRAINSCORE)/bin/pip uninstall -q -y torchvision
 	@touch $@
 
 demo: $(VENV)/.demo

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import bases, clusters, geometry, group, information, likeness, plots, readouts, rsa
+    from . import bases, brainscore, clusters, geometry, group, information, likeness, plots, readouts, rsa
     from .attention import decode_attention
     from .banded import BandedRidgeCV
     from .delays import Delays
@@ -52,7 +52,18 @@ _HOMES = {
     "save": "persistence",
 }
 #: public modules, whose names are reached through them
-_MODULES = ("bases", "clusters", "geometry", "group", "information", "likeness", "plots", "readouts", "rsa")
+_MODULES = (
+    "bases",
+    "brainscore",
+    "clusters",
+    "geometry",
+    "group",
+    "information",
+    "likeness",
+    "plots",
+    "readouts",
+    "rsa",
+)
 
 __all__ = [
     "TRF",
@@ -72,6 +83,7 @@ __all__ = [
     "ShrinkageLDA",
     "StackedEncoder",
     "bases",
+    "brainscore",
     "clusters",
     "convolve_hrf",
     "decode_attention",

@@ -1,23 +1,90 @@
-"""Networks in, labelled arrays out: stimulus sets, a zoo, activations within a memory promise."""
+"""Networks in, labelled arrays out: stimulus sets, a zoo, activations, features, decompositions, synthesis."""
 
 from __future__ import annotations
 
-from .activations import extract
-from .features import pixels
-from .networks import CifarResNet, MobileNetV2, TinyNet
-from .preprocessing import Preprocessing
-from .stimuli import StimulusSet
-from .zoo import NETWORKS, fingerprint, load
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import decompose, features, synthesis
+    from .activations import extract, plan_extraction
+    from .anatomy import find_layers
+    from .clips import Clip
+    from .grams import extract_gram
+    from .interventions import intervene, measure_effect
+    from .language import extract_text
+    from .networks import VGG16, CifarResNet, MobileNetV1, MobileNetV2, TinyNet
+    from .preprocessing import Preprocessing
+    from .recording import extract_over_time
+    from .reduction import PCA, RandomProjection
+    from .stimuli import StimulusSet
+    from .timing import resample_in_time
+    from .zoo import NETWORKS, fingerprint, load
+
+#: where each public name lives; imported on first use
+_HOMES = {
+    "CifarResNet": "networks",
+    "Clip": "clips",
+    "MobileNetV1": "networks",
+    "MobileNetV2": "networks",
+    "NETWORKS": "zoo",
+    "PCA": "reduction",
+    "Preprocessing": "preprocessing",
+    "RandomProjection": "reduction",
+    "StimulusSet": "stimuli",
+    "TinyNet": "networks",
+    "VGG16": "networks",
+    "extract": "activations",
+    "extract_gram": "grams",
+    "extract_over_time": "recording",
+    "extract_text": "language",
+    "find_layers": "anatomy",
+    "fingerprint": "zoo",
+    "intervene": "interventions",
+    "load": "zoo",
+    "measure_effect": "interventions",
+    "plan_extraction": "activations",
+    "resample_in_time": "timing",
+}
+#: public modules, whose names are reached through them
+_MODULES = ("decompose", "features", "synthesis")
 
 __all__ = [
     "NETWORKS",
+    "PCA",
+    "VGG16",
     "CifarResNet",
+    "Clip",
+    "MobileNetV1",
     "MobileNetV2",
     "Preprocessing",
+    "RandomProjection",
     "StimulusSet",
     "TinyNet",
+    "decompose",
     "extract",
+    "extract_gram",
+    "extract_over_time",
+    "extract_text",
+    "features",
+    "find_layers",
     "fingerprint",
+    "intervene",
     "load",
-    "pixels",
+    "measure_effect",
+    "plan_extraction",
+    "resample_in_time",
+    "synthesis",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

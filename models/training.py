@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from .compat import mend_torchvision
 from .devices import resolve_device
 
 Batch: TypeAlias = Mapping[str, Tensor]
@@ -259,6 +260,7 @@ def architecture(module: nn.Module) -> str:
 def _trainer() -> ModuleType:
     """The part that needs Lightning, which takes seconds to import."""
     try:
+        mend_torchvision()
         from . import trainer
     except RuntimeError as error:
         raise ImportError(

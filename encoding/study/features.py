@@ -64,7 +64,7 @@ def pixels_step(name: str, entry: Mapping[str, Any], stimuli_name: str, stimuli:
     return Step(
         title=f"{name} of {stimuli_name}",
         kind="pixels",
-        work=lambda settings, inputs, folder: models.pixels(stimuli, settings["size"]),
+        work=lambda settings, inputs, folder: models.features.pixels(stimuli, settings["size"]),
         settings={"size": entry["size"], "stimuli": stimuli.hash},
         form="array",
         estimate=lambda settings, inputs: {"bytes": 12.0 * len(stimuli) * settings["size"] ** 2},

@@ -217,7 +217,7 @@ def test_pixels_are_the_resized_image():
     stimuli = StimulusSet.from_arrays(
         [picture(k, (64, 48)) for k in range(3)], table={"category": list("aba")}
     )
-    features = models.pixels(stimuli, size=8)
+    features = models.features.pixels(stimuli, size=8)
     assert features.dims == ("presentation", "neuroid")
     assert features["category"].values.tolist() == ["a", "b", "a"]
     expected = np.asarray(Image.fromarray(picture(2, (64, 48))).resize((8, 8))) / 255
@@ -227,9 +227,9 @@ def test_pixels_are_the_resized_image():
     np.testing.assert_allclose(unit.values, expected[5, 3], rtol=1e-6)
     assert unit["channel"].values.tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="size is 0"):
-        models.pixels(stimuli, size=0)
+        models.features.pixels(stimuli, size=0)
     with pytest.raises(ValueError, match="no image"):
-        models.pixels(StimulusSet.from_arrays(np.zeros((2, 9))))
+        models.features.pixels(StimulusSet.from_arrays(np.zeros((2, 9))))
 
 
 def test_preprocessing_is_resize_and_normalisation():

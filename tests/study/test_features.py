@@ -61,7 +61,7 @@ def test_seed_layers_and_stimuli_make_the_key_and_the_device_does_not(pictures):
 def test_pixels(pictures, tmp_path):
     step, cache = pixels_step("pixels", {"size": 4}, "pictures", pictures), Cache(tmp_path)
     cache.make(step, {}, {})
-    assert np.array_equal(cache.load(step).values, models.pixels(pictures, 4).values)
+    assert np.array_equal(cache.load(step).values, models.features.pixels(pictures, 4).values)
     assert step.estimate(step.settings, {})["bytes"] == 8 * 3 * 16 * 4
 
 

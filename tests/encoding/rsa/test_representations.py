@@ -367,7 +367,7 @@ def test_a_middle_block_is_more_like_v4_than_pixels_are(data, weights):
     responses = np.load(folder / "responses_repeat_averaged" / "responses_210224.npy").T[:200]
     network = models.load("mobilenet_v2", weights=weights / "mobilenetv2-imagenet")
     features = models.extract(network, stimuli, ["features.10"], pool=7)
-    pixels = models.pixels(stimuli)
+    pixels = models.features.pixels(stimuli)
     brain = neuro.assemble(
         responses,
         presentation={"stimulus_id": features["stimulus_id"].values},

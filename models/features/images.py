@@ -1,4 +1,4 @@
-"""Feature spaces that need no network."""
+"""Feature spaces of images that need no network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import numpy as np
 import xarray as xr
 
-from ..neuro.assembly import assemble
-from ..neuro.layers import Layer, label_features
-from .preprocessing import Resample, resize
-from .stimuli import StimulusSet
+from ...neuro.assembly import assemble
+from ...neuro.layers import Layer, label_features
+from ..preprocessing import Resample, resize
+from ..stimuli import StimulusSet
 
 
 def pixels(stimuli: StimulusSet, size: int = 32, resample: Resample = "bicubic") -> xr.DataArray:
@@ -41,7 +41,7 @@ def pixels(stimuli: StimulusSet, size: int = 32, resample: Resample = "bicubic")
     >>> import numpy as np
     >>> from cerebridge import models
     >>> stimuli = models.StimulusSet.from_arrays(np.zeros((3, 64, 64, 3), np.uint8))
-    >>> models.pixels(stimuli, size=8).shape
+    >>> models.features.pixels(stimuli, size=8).shape
     (3, 192)
     """
     if size < 1:

@@ -1,0 +1,57 @@
+"""What is inside an activation: dictionaries, factors, selective units, paths, sparsity."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .autoencoders import SparseAutoencoder
+    from .darkmatter import report_dark_matter
+    from .heads import attribute_heads
+    from .interaction import LocalInteractionBasis
+    from .massive import report_massive_activations
+    from .paths import find_neuron_path
+    from .selectivity import find_expert_units, find_selective_units
+    from .seminmf import SemiNMF
+    from .sparsity import report_sparsity
+    from .voids import report_voids
+
+#: where each public name lives; imported on first use
+_HOMES = {
+    "LocalInteractionBasis": "interaction",
+    "SemiNMF": "seminmf",
+    "SparseAutoencoder": "autoencoders",
+    "attribute_heads": "heads",
+    "find_expert_units": "selectivity",
+    "find_neuron_path": "paths",
+    "find_selective_units": "selectivity",
+    "report_dark_matter": "darkmatter",
+    "report_massive_activations": "massive",
+    "report_sparsity": "sparsity",
+    "report_voids": "voids",
+}
+
+__all__ = [
+    "LocalInteractionBasis",
+    "SemiNMF",
+    "SparseAutoencoder",
+    "attribute_heads",
+    "find_expert_units",
+    "find_neuron_path",
+    "find_selective_units",
+    "report_dark_matter",
+    "report_massive_activations",
+    "report_sparsity",
+    "report_voids",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

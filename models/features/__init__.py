@@ -1,0 +1,61 @@
+"""Hand-built feature spaces: what is in pictures, films, sounds and texts without a network."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .colour import colour_statistics
+    from .foveation import FoveatedBlur, FoveatedTexture, UniformBlur, match_blur
+    from .gabor import gabor_pyramid
+    from .hmax import hmax
+    from .images import pixels
+    from .motion import motion_energy
+    from .sound import envelope, onsets, spectrogram
+    from .words import surprisal, word_rate
+
+#: where each public name lives; imported on first use
+_HOMES = {
+    "FoveatedBlur": "foveation",
+    "FoveatedTexture": "foveation",
+    "UniformBlur": "foveation",
+    "colour_statistics": "colour",
+    "envelope": "sound",
+    "gabor_pyramid": "gabor",
+    "hmax": "hmax",
+    "match_blur": "foveation",
+    "motion_energy": "motion",
+    "onsets": "sound",
+    "pixels": "images",
+    "spectrogram": "sound",
+    "surprisal": "words",
+    "word_rate": "words",
+}
+
+__all__ = [
+    "FoveatedBlur",
+    "FoveatedTexture",
+    "UniformBlur",
+    "colour_statistics",
+    "envelope",
+    "gabor_pyramid",
+    "hmax",
+    "match_blur",
+    "motion_energy",
+    "onsets",
+    "pixels",
+    "spectrogram",
+    "surprisal",
+    "word_rate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
