@@ -1,12 +1,13 @@
-"""What predicts: activations of a network's layers, pixels, or features in a file."""
+"""What predicts: activations of a network's layers, hand-built features, or features in a file."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,16 @@ from .continuous import read_continuous
 from .files import load_values
 from .graph import Inputs, Step
 from .recordings import presentations_of
+from .validation import allowed
+
+#: hand-built feature spaces of pictures: kinds in study files, and what computes them in ``models.features``
+OF_PICTURES = {"pixels": "pixels", "gabor": "gabor_pyramid", "hmax": "hmax", "colour": "colour_statistics"}
 
 
 def network_step(
     name: str,
     entry: Mapping[str, Any],
-    weights: Path | None,
+    weights: Path | str,
     stimuli_name: str,
     stimuli: StimulusSet,
     seed: int,
@@ -37,7 +42,7 @@ def network_step(
     name, entry
         The network in the study.
     weights
-        Its file of weights; ``None`` draws them with ``seed``.
+        Its file of weights; ``"random"`` draws them with ``seed``, ``"pretrained"`` looks into the local cache.
     stimuli_name, stimuli
         What it is shown.
     device
@@ -46,29 +51,56 @@ def network_step(
     settings = {key: entry.get(key) for key in ("name", "layers", "pool", "dtype")} | {
         "stimuli": stimuli.hash
     }
-    if weights is None:
-        settings["seed"] = seed
+    if isinstance(weights, str):
+        settings |= {"weights": weights, "seed": seed}
     return Step(
         title=f"activations of {name} on {stimuli_name}",
         kind="activations",
         work=partial(_extract, weights, stimuli, device),
         settings=settings,
-        files=() if weights is None else (weights,),
+        files=() if isinstance(weights, str) else (weights,),
         form="folder",
         estimate=partial(_try_out, weights, stimuli, device),
     )
 
 
-def pixels_step(name: str, entry: Mapping[str, Any], stimuli_name: str, stimuli: StimulusSet) -> Step:
-    """The step that reduces pictures to few pixels."""
+def picture_step(name: str, entry: Mapping[str, Any], stimuli_name: str, stimuli: StimulusSet) -> Step:
+    """The step that computes a hand-built feature space of pictures.
+
+    Parameters
+    ----------
+    name, entry
+        The feature space in the study; all but its ``kind`` are arguments.
+    stimuli_name, stimuli
+        Of which pictures.
+    """
+    compute = picture_space(entry["kind"])
     return Step(
         title=f"{name} of {stimuli_name}",
-        kind="pixels",
-        work=lambda settings, inputs, folder: models.features.pixels(stimuli, settings["size"]),
-        settings={"size": entry["size"], "stimuli": stimuli.hash},
+        kind=entry["kind"],
+        work=lambda settings, inputs, folder: compute(stimuli, **settings["options"]),
+        settings={"options": picture_options(entry), "stimuli": stimuli.hash},
         form="array",
-        estimate=lambda settings, inputs: {"bytes": 12.0 * len(stimuli) * settings["size"] ** 2},
+        estimate=partial(_try_one, compute, stimuli),
     )
+
+
+def picture_space(kind: str) -> Callable[..., xr.DataArray]:
+    """The function behind a kind of feature space."""
+    return cast(Callable[..., xr.DataArray], getattr(models.features, OF_PICTURES[kind]))
+
+
+def picture_options(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Its arguments, as a study gives them."""
+    return dict(entry.get("options", {key: value for key, value in entry.items() if key != "kind"}))
+
+
+def picture_problems(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Say which option of a hand-built feature space does not exist."""
+    known = [name for name in signature(picture_space(entry["kind"])).parameters if name != "stimuli"]
+    for option in picture_options(entry):
+        if option not in known:
+            yield f"{where}.options has the unknown key {option!r}{allowed(option, known)}"
 
 
 def array_step(
@@ -118,7 +150,7 @@ def of_layer(array: xr.DataArray, layer: str | None) -> xr.DataArray:
 
 
 def _extract(
-    weights: Path | None,
+    weights: Path | str,
     stimuli: StimulusSet,
     device: str,
     settings: Mapping[str, Any],
@@ -138,7 +170,7 @@ def _extract(
 
 
 def _try_out(
-    weights: Path | None, stimuli: StimulusSet, device: str, settings: Mapping[str, Any], inputs: Inputs
+    weights: Path | str, stimuli: StimulusSet, device: str, settings: Mapping[str, Any], inputs: Inputs
 ) -> dict[str, float]:
     """Bytes and seconds of all stimuli, from runs over one and a few, after a first one that warms up."""
     network = _network(weights, settings)
@@ -161,10 +193,20 @@ def _try_out(
     return {"bytes": size * len(stimuli), "seconds": taken[many] + max(each, 0.0) * (len(stimuli) - many)}
 
 
-def _network(weights: Path | None, settings: Mapping[str, Any]) -> Any:
-    if weights is None:
-        return models.load(settings["name"], weights="random", seed=settings["seed"])
-    return models.load(settings["name"], weights=weights)
+def _try_one(
+    compute: Callable[..., xr.DataArray],
+    stimuli: StimulusSet,
+    settings: Mapping[str, Any],
+    inputs: Inputs,
+) -> dict[str, float]:
+    """Bytes and seconds of all stimuli, from one of them."""
+    started = time.perf_counter()
+    size = compute(stimuli[:1], **settings["options"]).nbytes
+    return {"bytes": float(size * len(stimuli)), "seconds": (time.perf_counter() - started) * len(stimuli)}
+
+
+def _network(weights: Path | str, settings: Mapping[str, Any]) -> Any:
+    return models.load(settings["name"], weights=weights, seed=settings.get("seed", 0))
 
 
 def _read_features(

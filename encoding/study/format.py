@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from .estimators import encoder_problems
+from .features import OF_PICTURES, picture_problems
 from .validation import StudyError, allowed, filled, first_problem
 
 #: keys of entries that name files, and those of them that may be patterns
 PATH_KEYS = ("path", "weights", "bold", "events", "confounds", "mask", "atlas")
 PATTERN_KEYS = ("bold", "events", "confounds")
 #: feature spaces with one row a stimulus; others follow the time of a recording
-OF_STIMULI = ("pixels", "array")
+OF_STIMULI = (*OF_PICTURES, "array")
+#: weights that are no file
+NO_FILES = ("random", "pretrained")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -158,6 +161,9 @@ def _problems(study: Study) -> Iterator[str]:
             owners[name] = section
     for name, entry in table["recordings"].items():
         yield from _recording_problems(table, name, entry)
+    for name, entry in table["features"].items():
+        if entry["kind"] in OF_PICTURES:
+            yield from picture_problems(f"features.{name}", entry)
     for name, entry in table["encoders"].items():
         yield from encoder_problems(f"encoders.{name}", entry)
     seen: set[str] = set()
@@ -222,7 +228,7 @@ def _missing_files(study: Study) -> Iterator[str]:
     for section in ("stimuli", "networks", "features", "recordings"):
         for name, entry in study.table[section].items():
             for key in PATH_KEYS:
-                if key not in entry or entry[key] == "random":
+                if key not in entry or (key == "weights" and entry[key] in NO_FILES):
                     continue
                 found = study.files(entry[key], key in PATTERN_KEYS)
                 if not found or not found[0].exists():

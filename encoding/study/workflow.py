@@ -10,8 +10,17 @@ from typing import Any
 
 from ...models.devices import resolve_device
 from ...models.stimuli import StimulusSet
-from .features import DERIVED, array_step, derived_step, network_step, of_layer, pixels_step, timecourse_step
-from .format import PATH_KEYS, PATTERN_KEYS, Model, Study
+from .features import (
+    DERIVED,
+    OF_PICTURES,
+    array_step,
+    derived_step,
+    network_step,
+    of_layer,
+    picture_step,
+    timecourse_step,
+)
+from .format import NO_FILES, PATH_KEYS, PATTERN_KEYS, Model, Study
 from .graph import Inputs, Step
 from .recordings import Source, read_recording
 from .stimuli import read_stimuli
@@ -93,11 +102,18 @@ class Workflow:
     def _features(self, model: Model, shown: str) -> Step:
         entry, stimuli = self.study.entry(model.section, model.entry), self.stimuli(shown)
         if model.section == "networks":
-            weights = None if entry["weights"] == "random" else self.study.files(entry["weights"])[0]
-            return network_step(model.entry, entry, weights, shown, stimuli, self.study.seed, self.device)
-        if entry["kind"] == "pixels":
-            return pixels_step(model.entry, entry, shown, stimuli)
+            return network_step(
+                model.entry, entry, self._weights(entry), shown, stimuli, self.study.seed, self.device
+            )
+        if entry["kind"] in OF_PICTURES:
+            return picture_step(model.entry, entry, shown, stimuli)
         return array_step(model.entry, entry, self.study.files(entry["path"])[0], shown, stimuli)
+
+    def _weights(self, entry: Mapping[str, Any]) -> Path | str:
+        """A network's file of weights, or the word that stands for none."""
+        return (
+            str(entry["weights"]) if entry["weights"] in NO_FILES else self.study.files(entry["weights"])[0]
+        )
 
     def _recording(self, name: str) -> Step:
         entry = self.study.entry("recordings", name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cerebridge import models
-from cerebridge.encoding.study.features import array_step, network_step, of_layer, pixels_step
+from cerebridge.encoding.study.features import array_step, network_step, of_layer, picture_step
 from cerebridge.encoding.study.graph import Cache
 from cerebridge.encoding.study.stimuli import read_stimuli
 
@@ -17,7 +17,7 @@ def pictures():
 
 
 def network(pictures, seed=0, device="cpu", **change):
-    return network_step("net", {**ENTRY, **change}, None, "pictures", pictures, seed, device)
+    return network_step("net", {**ENTRY, **change}, "random", "pictures", pictures, seed, device)
 
 
 def test_activations_are_those_of_the_network(pictures, tmp_path):
@@ -59,7 +59,8 @@ def test_seed_layers_and_stimuli_make_the_key_and_the_device_does_not(pictures):
 
 
 def test_pixels(pictures, tmp_path):
-    step, cache = pixels_step("pixels", {"size": 4}, "pictures", pictures), Cache(tmp_path)
+    entry = {"kind": "pixels", "size": 4}
+    step, cache = picture_step("pixels", entry, "pictures", pictures), Cache(tmp_path)
     cache.make(step, {}, {})
     assert np.array_equal(cache.load(step).values, models.features.pixels(pictures, 4).values)
     assert step.estimate(step.settings, {})["bytes"] == 8 * 3 * 16 * 4

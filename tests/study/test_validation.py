@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from jsonschema import Draft202012Validator
 
-from cerebridge.encoding.study.features import pixels_step
+from cerebridge.encoding.study.features import DERIVED, OF_PICTURES
 from cerebridge.encoding.study.recordings import READERS
 from cerebridge.encoding.study.stimuli import STIMULI
 from cerebridge.encoding.study.validation import filled, first_problem, schema
@@ -141,6 +141,4 @@ def test_every_variant_of_the_schema_can_be_run_and_no_other():
     assert variants("recordings") == set(READERS)
     assert variants("stimuli") == set(STIMULI)
     assert variants("analyses") == set(ANALYSES)
-    assert variants("features") == {"pixels", "array", "timecourse", "labels", "past"} and callable(
-        pixels_step
-    )
+    assert variants("features") == {*OF_PICTURES, *DERIVED, "array", "timecourse"}
