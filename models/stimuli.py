@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,30 +13,32 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-)
-
-#: what reads one stimulus: the bytes of an image file, or an array
-Reader = Callable[[], bytes | NDArray[Any]]
+from ..neuro.assembly import Table
+from . import gathering
+from .clips import Clip
+from .decoding import FILMS, IMAGES, SOUNDS, TEXTS, Medium, as_rgb, medium_of
+from .gathering import Reader
 
 
 @dataclass(frozen=True, eq=False)
 class StimulusSet:
-    """Stimuli in order: a table with ``stimulus_id`` and ``content_hash``, and their images or arrays.
+    """Stimuli in order: a table with ``stimulus_id`` and ``content_hash``, and what decodes them.
 
-    Build one with :meth:`from_folder`, :meth:`from_zip`, :meth:`from_table`, :meth:`from_arrays`, or let
-    :meth:`read` choose. ``len(stimuli)`` counts them; ``stimuli[3]`` decodes one (images: height × width × 3
-    uint8 RGB); iteration decodes one after the other; ``stimuli[:10]``, a list of rows or a mask selects.
+    Build one with :meth:`from_folder`, :meth:`from_zip`, :meth:`from_table`, :meth:`from_arrays`,
+    :meth:`from_texts`, :meth:`from_sounds`, :meth:`from_videos`, or let :meth:`read` choose. ``len(stimuli)``
+    counts them; ``stimuli[3]`` decodes one (an image: height × width × 3 uint8 RGB; a text: ``str``; a sound or
+    film: :class:`Clip`); iteration decodes one after the other; ``stimuli[:10]``, a list of rows or a mask selects.
 
     Parameters
     ----------
     table
         One row a stimulus: ``stimulus_id`` (unique), ``content_hash``, and any label such as a category.
     readers
-        For each row what returns its image file's bytes, or its array.
+        For each row what returns the bytes of its file, its array or its clip.
+    medium
+        What the bytes are.
 
     Examples
     --------
@@ -50,19 +51,26 @@ class StimulusSet:
 
     table: pd.DataFrame
     readers: Sequence[Reader]
+    medium: Medium = IMAGES
 
     @classmethod
     def read(cls, path: str | Path) -> StimulusSet:
-        """Read a folder or zip of images, a table (``.csv``, ``.tsv``) with paths beside it, or a ``.npy`` array.
+        """Read what a path names, by its suffix.
+
+        Parameters
+        ----------
+        path
+            A folder or ``.zip`` of images, sounds, films or texts; a ``.csv`` or ``.tsv`` with a column ``path``
+            (of files beside it) or ``text``; a ``.npy`` array of images; one sound, film or ``.txt``.
 
         Raises
         ------
         FileNotFoundError
             If nothing is there.
         ValueError
-            If it is none of these, or holds no images.
+            If it is none of these, or holds nothing that can be shown.
         """
-        path = _existing(path)
+        path = gathering.existing(path)
         suffix = path.suffix.lower()
         if path.is_dir():
             return cls.from_folder(path)
@@ -70,21 +78,34 @@ class StimulusSet:
             return cls.from_zip(path)
         if suffix in (".csv", ".tsv"):
             table = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", dtype={"stimulus_id": str})
+            if "text" in table and "path" not in table:
+                return cls.from_texts(table["text"].tolist(), table.get("stimulus_id"), table)
             return cls.from_table(table, path.parent)
         if suffix == ".npy":
             return cls.from_arrays(np.load(path, allow_pickle=False))
-        raise ValueError(f"{path} is no stimulus set; give a folder, .zip, .csv, .tsv or .npy.")
+        builders: dict[Medium, Callable[..., StimulusSet]] = {
+            TEXTS: cls.from_texts,
+            SOUNDS: cls.from_sounds,
+            FILMS: cls.from_videos,
+        }
+        medium = medium_of([path.name])
+        if medium is None or medium not in builders:
+            raise ValueError(
+                f"{path} is no stimulus set; give a folder, .zip, .csv, .tsv or .npy, a sound, a film or a .txt."
+            )
+        return builders[medium]([path])
 
     @classmethod
     def from_folder(cls, path: str | Path, pattern: str | None = None) -> StimulusSet:
-        """Take the images of a folder in the order of their sorted names.
+        """Take the images of a folder in the order of their sorted names, or else its sounds, films or texts.
 
         Parameters
         ----------
         path
             The folder.
         pattern
-            Such as ``"*.jpg"`` or ``"**/*.png"``. Default: every image in it and below it.
+            Such as ``"*.jpg"`` or ``"**/*.wav"``. Default: every image in it and below it; where there is none,
+            every sound, film or text.
 
         Returns
         -------
@@ -96,24 +117,24 @@ class StimulusSet:
         FileNotFoundError
             If there is no such folder.
         ValueError
-            If it holds no image.
+            If it holds none of these, or several kinds but no image.
         """
-        folder = _existing(path)
+        folder = gathering.existing(path)
         found = folder.rglob("*") if pattern is None else folder.glob(pattern)
         files = {file.relative_to(folder).as_posix(): file for file in found if file.is_file()}
-        names = _image_names(files, pattern, folder)
-        return cls._hashed({"stimulus_id": names}, [files[name].read_bytes for name in names])
+        names, medium = gathering.shown(files, pattern, folder)
+        return cls._hashed({"stimulus_id": names}, [files[name].read_bytes for name in names], medium)
 
     @classmethod
     def from_zip(cls, path: str | Path, pattern: str | None = None) -> StimulusSet:
-        """Take the images of a zip file in the order of their sorted names, without unpacking it.
+        """Take the images, or else sounds, films or texts, of a zip file by their sorted names, without unpacking it.
 
         Parameters
         ----------
         path
             The zip file.
         pattern
-            Such as ``"*.jpg"``. Default: every image in it.
+            Such as ``"*.jpg"``. Default: as in :meth:`from_folder`.
 
         Returns
         -------
@@ -125,9 +146,9 @@ class StimulusSet:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no zip file or holds no image.
+            If it is no zip file or holds none of these.
         """
-        path = _existing(path)
+        path = gathering.existing(path)
         try:
             archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
@@ -135,12 +156,12 @@ class StimulusSet:
         names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
         if pattern is not None:
             names = [name for name in names if PurePosixPath(name).match(pattern)]
-        names = _image_names(names, pattern, path)
-        return cls._hashed({"stimulus_id": names}, [partial(archive.read, name) for name in names])
+        names, medium = gathering.shown(names, pattern, path)
+        return cls._hashed({"stimulus_id": names}, [partial(archive.read, name) for name in names], medium)
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame | Mapping[str, Any], folder: str | Path = ".") -> StimulusSet:
-        """Take the files that a table names, in its order.
+    def from_table(cls, table: Table, folder: str | Path = ".") -> StimulusSet:
+        """Take the files that a table names, in its order: images, or all sounds, films or texts.
 
         Parameters
         ----------
@@ -168,14 +189,15 @@ class StimulusSet:
                 )
         ids = table["stimulus_id"] if "stimulus_id" in table else [Path(p).as_posix() for p in table["path"]]
         labels = table.drop(columns=["path", "stimulus_id", "content_hash"], errors="ignore")
-        return cls._hashed({"stimulus_id": ids, **labels}, [file.read_bytes for file in files])
+        medium = medium_of(file.name for file in files) or IMAGES
+        return cls._hashed({"stimulus_id": ids, **labels}, [file.read_bytes for file in files], medium)
 
     @classmethod
     def from_arrays(
         cls,
         arrays: Any,
         stimulus_id: Sequence[Any] | None = None,
-        table: pd.DataFrame | Mapping[str, Any] | None = None,
+        table: Table | None = None,
     ) -> StimulusSet:
         """Take stimuli that are arrays already.
 
@@ -194,44 +216,140 @@ class StimulusSet:
         ValueError
             If there are no arrays, values are missing, or ids are too few or occur twice.
         """
-        items = [np.asarray(item.detach().cpu() if hasattr(item, "detach") else item) for item in arrays]
-        for row, item in enumerate(items):
-            if item.dtype.kind not in "fiub":
-                raise ValueError(f"stimulus {row} is an array of {item.dtype}; give numbers.")
-            if item.dtype.kind == "f" and not np.isfinite(item).all():
-                raise ValueError(f"stimulus {row} has NaN or infinite values; repair or leave it out.")
-        if stimulus_id is None:
-            stimulus_id = [f"{row:0{max(4, len(str(len(items) - 1)))}d}" for row in range(len(items))]
-        if len(stimulus_id) != len(items):
-            raise ValueError(f"there are {len(items)} stimuli, but {len(stimulus_id)} stimulus ids.")
-        labels = pd.DataFrame({} if table is None else table).reset_index(drop=True)
-        if table is not None and len(labels) != len(items):
-            raise ValueError(f"there are {len(items)} stimuli, but the table has {len(labels)} rows.")
-        labels = labels.drop(columns=["stimulus_id", "content_hash"], errors="ignore")
+        readers = gathering.array_readers(arrays)
+        return cls._hashed(gathering.columns(len(readers), stimulus_id, table), readers)
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Sequence[str | Path],
+        stimulus_id: Sequence[Any] | None = None,
+        table: Table | None = None,
+    ) -> StimulusSet:
+        """Take texts.
+
+        Parameters
+        ----------
+        texts
+            A ``str`` is a text; a ``pathlib.Path`` is a file of text in UTF-8.
+        stimulus_id
+            One a text; default: ``"0000"``, ``"0001"``, …, or the names where all are files.
+        table
+            Further labels, one row a text.
+
+        Raises
+        ------
+        FileNotFoundError
+            Naming the file that is not there.
+        ValueError
+            If a text is empty or no text, or ids are too few or occur twice.
+
+        Examples
+        --------
+        >>> from cerebridge import models
+        >>> models.StimulusSet.from_texts(["The dog barks.", "A cat sleeps."])[1]
+        'A cat sleeps.'
+        """
+        texts = [texts] if isinstance(texts, str | Path) else list(texts)
+        if stimulus_id is None and not any(isinstance(text, str) for text in texts):
+            stimulus_id = gathering.file_names(texts)
+        stimuli = cls._hashed(
+            gathering.columns(len(texts), stimulus_id, table), gathering.text_readers(texts), TEXTS
+        )
+        for row in range(len(stimuli)):  # texts are small: one that cannot be read is named at once
+            stimuli._decode(row)
+        return stimuli
+
+    @classmethod
+    def from_sounds(
+        cls,
+        sounds: Sequence[Any],
+        rate: float | None = None,
+        stimulus_id: Sequence[Any] | None = None,
+        table: Table | None = None,
+    ) -> StimulusSet:
+        """Take sounds.
+
+        Parameters
+        ----------
+        sounds
+            Paths (``.wav``, and with PyAV other formats, also the sound of a film), :class:`Clip`, or arrays
+            (samples, or samples × channels; integers are scaled to -1 … 1) with ``rate``.
+        rate
+            Samples a second of arrays and ``.npy`` files.
+        stimulus_id
+            One a sound; default: ``"0000"``, ``"0001"``, …, or the names where all are files.
+        table
+            Further labels, one row a sound.
+
+        Raises
+        ------
+        FileNotFoundError
+            Naming the file that is not there.
+        ValueError
+            If an array is no sound or has no rate, or ids are too few or occur twice.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cerebridge import models
+        >>> models.StimulusSet.from_sounds([np.zeros(800), np.ones(400)], rate=8000)[1].duration
+        0.05
+        """
+        return cls._of_clips(sounds, rate, stimulus_id, table, SOUNDS)
+
+    @classmethod
+    def from_videos(
+        cls,
+        videos: Sequence[Any],
+        rate: float | None = None,
+        stimulus_id: Sequence[Any] | None = None,
+        table: Table | None = None,
+    ) -> StimulusSet:
+        """Take films.
+
+        Parameters
+        ----------
+        videos
+            Paths (animated ``.gif`` and ``.webp``, and with PyAV ``.mp4``, ``.avi``, …), :class:`Clip`, or arrays
+            (uint8, frames × height × width, × 3 in colour) with ``rate``. Frames of a file that last unequally are
+            repeated until all last equally.
+        rate
+            Frames a second of arrays and ``.npy`` files.
+        stimulus_id, table
+            As for :meth:`from_sounds`.
+
+        Raises
+        ------
+        FileNotFoundError
+            Naming the file that is not there.
+        ValueError
+            If an array is no film or has no rate, or ids are too few or occur twice.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cerebridge import models
+        >>> models.StimulusSet.from_videos([np.zeros((50, 8, 8, 3), np.uint8)], rate=25)[0].duration
+        2.0
+        """
+        return cls._of_clips(videos, rate, stimulus_id, table, FILMS)
+
+    @classmethod
+    def _of_clips(
+        cls, items: Any, rate: float | None, stimulus_id: Any, table: Table | None, medium: Medium
+    ) -> StimulusSet:
+        items = [items] if isinstance(items, str | Path | Clip) else list(items)
+        names = gathering.file_names(items) if stimulus_id is None else stimulus_id
         return cls._hashed(
-            {"stimulus_id": stimulus_id, **labels}, [partial(np.asarray, item) for item in items]
+            gathering.columns(len(items), names, table), gathering.clip_readers(items, rate, medium), medium
         )
 
     @classmethod
-    def _hashed(cls, columns: Mapping[str, Any], readers: Sequence[Reader]) -> StimulusSet:
-        table = pd.DataFrame({name: list(values) for name, values in columns.items()})
-        if table.empty:
-            raise ValueError("the stimulus set is empty; give at least one stimulus.")
-        if table["stimulus_id"].isna().any():
-            raise ValueError(f"stimulus_id is missing in row {int(table['stimulus_id'].isna().argmax())}.")
-        twice = table["stimulus_id"][table["stimulus_id"].duplicated()]
-        if len(twice):
-            raise ValueError(f"stimulus_id {twice.iloc[0]!r} occurs more than once; ids must be unique.")
-        hashes = []
-        for stimulus_id, read in zip(table["stimulus_id"], readers, strict=True):
-            try:
-                hashes.append(_content_hash(read()))
-            except (OSError, zipfile.BadZipFile) as error:
-                raise ValueError(
-                    f"stimulus {stimulus_id!r} cannot be read ({error}); replace it or leave it out."
-                ) from None
-        table.insert(1, "content_hash", hashes)
-        return cls(table, readers)
+    def _hashed(
+        cls, labels: Mapping[str, Any], readers: Sequence[Reader], medium: Medium = IMAGES
+    ) -> StimulusSet:
+        return cls(gathering.hashed_table(labels, readers), readers, medium)
 
     @property
     def hash(self) -> str:
@@ -245,16 +363,16 @@ class StimulusSet:
         """Count the stimuli."""
         return len(self.table)
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
+    def __iter__(self) -> Iterator[Any]:
         """Decode one stimulus after the other."""
         return (self[row] for row in range(len(self)))
 
     @overload
-    def __getitem__(self, row: int) -> NDArray[Any]: ...
+    def __getitem__(self, row: int) -> Any: ...
     @overload
     def __getitem__(self, row: slice | Sequence[int] | NDArray[Any]) -> StimulusSet: ...
 
-    def __getitem__(self, row: int | slice | Sequence[int] | NDArray[Any]) -> NDArray[Any] | StimulusSet:
+    def __getitem__(self, row: int | slice | Sequence[int] | NDArray[Any]) -> Any:
         """Decode the stimulus of one row, or select several rows.
 
         Raises
@@ -267,66 +385,25 @@ class StimulusSet:
         rows = np.arange(len(self))[row]
         if not rows.size:
             raise ValueError("the selection leaves no stimulus.")
-        return StimulusSet(self.table.iloc[rows].reset_index(drop=True), [self.readers[r] for r in rows])
+        readers = [self.readers[r] for r in rows]
+        return StimulusSet(self.table.iloc[rows].reset_index(drop=True), readers, self.medium)
 
     def __repr__(self) -> str:
         """Say how many there are."""
         return f"StimulusSet of {len(self)} ({self.table['stimulus_id'].iloc[0]!r}, …), hash {self.hash[:8]}"
 
-    def _decode(self, row: int) -> NDArray[Any]:
+    def _decode(self, row: int) -> Any:
         try:
             content = self.readers[row]()
             if isinstance(content, bytes):
-                with Image.open(io.BytesIO(content)) as image:
-                    return np.asarray(_as_rgb(image))
+                return self.medium.decode(content)
         except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
-            reason = "it is no image" if isinstance(error, UnidentifiedImageError) else str(error)
             raise ValueError(
                 f"stimulus {self.table['stimulus_id'].iloc[row]!r} (row {row} of {len(self)}) cannot be read "
-                f"({reason}); replace it or leave it out."
+                f"({error}); replace it or leave it out."
             ) from None
-        if content.dtype == np.uint8 and (
-            content.ndim == 2 or (content.ndim == 3 and content.shape[2] in (3, 4))
-        ):
-            return np.asarray(_as_rgb(Image.fromarray(content)))
+        if isinstance(content, Clip) or content.dtype != np.uint8:
+            return content
+        if content.ndim == 2 or (content.ndim == 3 and content.shape[2] in (3, 4)):
+            return np.asarray(as_rgb(Image.fromarray(content)))
         return content
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """RGB as shown: transparent pixels lie on white, and 16-bit greys are scaled, not clipped."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _content_hash(content: bytes | NDArray[Any]) -> str:
-    digest = hashlib.sha256()
-    if isinstance(content, bytes):
-        digest.update(content)
-    else:
-        digest.update(f"{content.dtype.str}{content.shape}".encode())
-        digest.update(np.ascontiguousarray(content).tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}; check the path of the stimuli.")
-    return path
-
-
-def _image_names(names: Any, pattern: str | None, where: Path) -> list[str]:
-    """Sorted names of images; hidden files are none, and a pattern decides alone what is an image."""
-    paths = [PurePosixPath(name) for name in names if not name.endswith("/")]
-    kept = [
-        p for p in paths if not p.name.startswith(".") and (pattern or p.suffix.lower() in IMAGE_SUFFIXES)
-    ]
-    if not kept:
-        raise ValueError(
-            f"{where} holds no {'images' if pattern is None else f'file that matches {pattern!r}'}."
-        )
-    return sorted(str(p) for p in kept)

@@ -86,7 +86,7 @@ def test_read_guesses_what_a_path_is(folder, archive, tmp_path):
     assert StimulusSet.read(folder / "table.csv").table["stimulus_id"].tolist() == ["01"]
     np.testing.assert_array_equal(StimulusSet.read(tmp_path / "array.npy")[1], picture(1))
     with pytest.raises(ValueError, match="no stimulus set"):
-        StimulusSet.read(folder / "notes.txt")
+        StimulusSet.read(folder / "a.png")
 
 
 @pytest.mark.parametrize("make", [np.stack, list, lambda items: torch.from_numpy(np.stack(items))])
