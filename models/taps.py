@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from .names import nearest
+from .selectors import LayerSpec, Selection, real_tokens, resolve_selectors
 
 Receiver = Callable[[str, Tensor], None]
+#: one batch: a tensor, or what the network takes by name
+Inputs = Tensor | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """One layer to listen to, as it was asked for."""
+
+    layer: str
+    spec: LayerSpec
+    select: Selection
+    #: whether the module is torch's own attention, which never calls its output projection, whose input is meant
+    inside: bool = False
+    #: the outputs so far, where all runs are asked for
+    runs: list[Tensor] = field(default_factory=list)
 
 
 class LayerTaps:
@@ -25,7 +41,13 @@ class LayerTaps:
         Any network.
     layers
         Names of modules. A module that runs several times in one forward pass is told apart as ``"relu[0]"``,
-        ``"relu[1]"``, ….
+        ``"relu[1]"``, …. After a colon stands which part is meant: ``:cls`` the first token, ``:patches`` the tokens
+        of a vision transformer without class and register tokens (``:patches(5)`` says how many come before),
+        ``:mean`` the mean over tokens, ``:last`` the last token or time step, ``:input`` the module's input instead
+        of its output, ``:heads`` the input of an attention's output projection cut into heads (``:heads(12)`` says
+        how many), ``:steps`` the time steps of a recurrent layer, or all runs of any other module one after the
+        other. They can follow one another: ``"blocks.3.attn.proj:heads:cls"``. Where an ``attention_mask`` is
+        among the inputs, means and last tokens leave padding out.
 
     Raises
     ------
@@ -39,9 +61,9 @@ class LayerTaps:
     >>> from cerebridge.models.taps import LayerTaps
     >>> net = models.load("tiny", weights="random")
     >>> heard = {}
-    >>> LayerTaps(net, ["conv2"]).run(torch.zeros(1, 3, 32, 32), heard.__setitem__)
-    >>> heard["conv2"].shape
-    torch.Size([1, 32, 8, 8])
+    >>> LayerTaps(net, ["conv2", "conv2.0:input"]).run(torch.zeros(1, 3, 32, 32), heard.__setitem__)
+    >>> heard["conv2"].shape, heard["conv2.0:input"].shape
+    (torch.Size([1, 32, 8, 8]), torch.Size([1, 16, 16, 16]))
     """
 
     def __init__(self, net: nn.Module, layers: Sequence[str]) -> None:
@@ -56,31 +78,27 @@ class LayerTaps:
         self.layers = list(layers)
         modules = dict(net.named_modules(remove_duplicate=False))
         modules.pop("", None)
-        self._targets: dict[tuple[nn.Module, int], str] = {}
-        self._unindexed: set[str] = set()
+        self._taps: dict[nn.Module, list[_Tap]] = {}
+        same: dict[tuple[nn.Module, int, Any], str] = {}
         for layer in layers:
-            name, call = layer, 0
-            indexed = re.fullmatch(r"(.+)\[(\d+)\]", layer)
-            if layer not in modules and indexed:
-                name, call = indexed[1], int(indexed[2])
-            else:
-                self._unindexed.add(layer)
-            if name not in modules:
-                raise ValueError(f"the network has no layer {layer!r}; {nearest(name, modules)}.")
-            if (modules[name], call) in self._targets:
-                other = self._targets[modules[name], call]
+            spec = LayerSpec.parse(layer, modules)
+            attention = _torch_attention(spec.name, modules) if spec.of_input else None
+            key = (modules[spec.name], spec.run or 0, spec.selectors)
+            if key in same:
                 raise ValueError(
-                    f"{layer!r} and {other!r} are the same output of the same layer; ask for one."
+                    f"{layer!r} and {same[key]!r} are the same output of the same layer; ask for one."
                 )
-            self._targets[modules[name], call] = layer
+            same[key] = layer
+            tap = _Tap(layer, spec, resolve_selectors(net, spec, layer), attention is not None)
+            self._taps.setdefault(attention or modules[spec.name], []).append(tap)
 
-    def run(self, inputs: Tensor, receive: Receiver) -> None:
+    def run(self, inputs: Inputs, receive: Receiver) -> None:
         """Run the network until the last of the layers has been heard.
 
         Parameters
         ----------
         inputs
-            One batch; its first axis counts stimuli.
+            One batch, whose first axis counts stimuli: a tensor, or a mapping that the network takes by name.
         receive
             Called with each layer's name and output, in the order in which they occur. The output is the network's
             own memory, which later layers may overwrite: copy what is to stay.
@@ -93,7 +111,7 @@ class LayerTaps:
         heard = self._forward(inputs, receive, whole=False)
         self._complain(heard)
 
-    def check(self, inputs: Tensor) -> None:
+    def check(self, inputs: Inputs) -> None:
         """Run the whole network once and see that every layer asked for runs, and which of its runs is meant.
 
         Raises
@@ -103,60 +121,152 @@ class LayerTaps:
         """
         self._complain(self._forward(inputs, lambda layer, output: None, whole=True))
 
-    def _forward(self, inputs: Tensor, receive: Receiver, whole: bool) -> Counter[nn.Module]:
-        calls: Counter[nn.Module] = Counter()
-        outstanding = len(self._targets)
+    def _forward(self, inputs: Inputs, receive: Receiver, whole: bool) -> Counter[nn.Module]:
+        started: Counter[nn.Module] = Counter()
+        finished: Counter[nn.Module] = Counter()
+        outstanding = sum(map(len, self._taps.values()))
+        n, real = _count(inputs), real_tokens(inputs)
 
-        def hear(module: nn.Module, arguments: Any, output: Any) -> None:
+        def deliver(tap: _Tap, content: Any) -> None:
             nonlocal outstanding
-            layer = self._targets.get((module, calls[module]))
-            calls[module] += 1
-            if layer is not None:
-                receive(layer, _batch_of(output, layer, len(inputs)))
-                outstanding -= 1
-                if not outstanding and not whole:
-                    raise _AllHeard
+            receive(tap.layer, tap.select(_batch_of(content, tap.layer, n), real))
+            outstanding -= 1
+            if not outstanding and not whole:
+                raise _AllHeard
 
-        handles = [
-            module.register_forward_hook(hear) for module in dict.fromkeys(m for m, _ in self._targets)
-        ]
+        def before(module: nn.Module, arguments: Any, named: Any) -> None:
+            run = started[module]
+            started[module] += 1
+            for tap in self._taps[module]:
+                if tap.spec.of_input and run == (tap.spec.run or 0):
+                    deliver(
+                        tap,
+                        _head_outputs(module, arguments, named)
+                        if tap.inside and isinstance(module, nn.MultiheadAttention)
+                        else (*arguments, *named.values()),
+                    )
+
+        def after(module: nn.Module, arguments: Any, output: Any) -> None:
+            run = finished[module]
+            finished[module] += 1
+            for tap in self._taps[module]:
+                if tap.spec.of_input:
+                    continue
+                if tap.spec.of_all_runs and not isinstance(module, nn.RNNBase):
+                    tap.runs.append(_batch_of(_batch_first(module, output), tap.layer, n).clone())
+                elif run == (tap.spec.run or 0):
+                    deliver(tap, _batch_first(module, output))
+
+        handles = [module.register_forward_pre_hook(before, with_kwargs=True) for module in self._taps]
+        handles += [module.register_forward_hook(after) for module in self._taps]
         try:
-            self.net(inputs)
+            self.net(**inputs) if isinstance(inputs, Mapping) else self.net(inputs)
+            for tap in (tap for taps in self._taps.values() for tap in taps if tap.runs):
+                deliver(tap, torch.stack(tap.runs, 1))
         except _AllHeard:
             pass
         finally:
             for handle in handles:
                 handle.remove()
-        return calls
+            for tap in (tap for taps in self._taps.values() for tap in taps):
+                tap.runs.clear()
+        return started
 
     def _complain(self, calls: Counter[nn.Module]) -> None:
-        for (module, call), layer in self._targets.items():
-            runs = calls[module]
+        for module, tap in ((module, tap) for module, taps in self._taps.items() for tap in taps):
+            runs, spec = calls[module], tap.spec
             if runs == 0:
                 raise ValueError(
-                    f"the layer {layer!r} does not run in the network's forward pass; choose one that does."
+                    f"the layer {tap.layer!r} does not run in the network's forward pass; {self._advise(spec)}."
                 )
-            if call >= runs:
+            if (spec.run or 0) >= runs:
                 raise ValueError(
-                    f"the layer {layer!r} runs only {runs} times in a forward pass; count from 0."
+                    f"the layer {tap.layer!r} runs only {runs} times in a forward pass; count from 0."
                 )
-            if runs > 1 and layer in self._unindexed:
-                names = ", ".join(f"'{layer}[{k}]'" for k in range(min(runs, 3))) + (
+            if spec.of_all_runs:
+                if runs == 1 and not isinstance(module, nn.RNNBase | nn.RNNCellBase):
+                    raise ValueError(
+                        f"the layer {tap.layer!r} runs only once in a forward pass and has no time steps; leave "
+                        "':steps' out."
+                    )
+            elif runs > 1 and spec.run is None:
+                parts = tap.layer.removeprefix(spec.name)
+                names = ", ".join(f"'{spec.name}[{k}]{parts}'" for k in range(min(runs, 3))) + (
                     ", …" if runs > 3 else ""
                 )
                 raise ValueError(
-                    f"the layer {layer!r} runs {runs} times in a forward pass; ask for one of {names}."
+                    f"the layer {tap.layer!r} runs {runs} times in a forward pass; ask for one of {names}."
                 )
+
+    def _advise(self, spec: LayerSpec) -> str:
+        parent = spec.name.rpartition(".")[0]
+        if parent and isinstance(self.net.get_submodule(parent), nn.MultiheadAttention):
+            return f"torch's attention computes it inside: ask for {parent!r}, or for '{spec.name}:heads'"
+        return "choose one that does"
 
 
 class _AllHeard(BaseException):
     """Ends a forward pass; no ``except Exception`` within a network may swallow it."""
 
 
-def _batch_of(output: Any, layer: str, n: int) -> Tensor:
+class _Unheard(nn.Module):
+    """Calls torch's attention past its hooks."""
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        return self.attention.forward(*arguments, **named)
+
+
+def _head_outputs(attention: nn.MultiheadAttention, arguments: Any, named: Any) -> Any:
+    """Run torch's attention with an identity for its output projection: what it gives then enters the real one."""
+    projection = attention.out_proj
+    identity = {"attention.out_proj.weight": torch.eye(projection.in_features).to(projection.weight)}
+    if projection.bias is not None:
+        identity["attention.out_proj.bias"] = torch.zeros_like(projection.bias)
+    return _batch_first(attention, functional_call(_Unheard(attention), identity, arguments, named))
+
+
+def _torch_attention(name: str, modules: Mapping[str, nn.Module]) -> nn.MultiheadAttention | None:
+    """The attention of torch whose output projection is meant."""
+    parent, _, child = name.rpartition(".")
+    attention = modules.get(parent)
+    return attention if child == "out_proj" and isinstance(attention, nn.MultiheadAttention) else None
+
+
+def _batch_first(module: nn.Module, output: Any) -> Any:
+    """Sequences of torch's own layers with the batch first, and unpacked."""
+    if isinstance(output, tuple) and output and isinstance(output[0], nn.utils.rnn.PackedSequence):
+        return nn.utils.rnn.pad_packed_sequence(output[0], batch_first=True)[0]
+    owner = getattr(module, "self_attn", module)
+    if not isinstance(owner, nn.RNNBase | nn.MultiheadAttention) or owner.batch_first:
+        return output
+    output = _first_tensor(output)
+    return output.transpose(0, 1) if isinstance(output, Tensor) and output.ndim == 3 else output
+
+
+def _count(inputs: Inputs) -> int:
+    """Stimuli of one batch."""
+    if isinstance(inputs, Tensor):
+        return len(inputs)
+    return len(next(value for value in inputs.values() if isinstance(value, Tensor)))
+
+
+def _first_tensor(output: Any) -> Any:
     """The output proper: of a tuple or mapping (recurrent layers, attention, transformers) the first entry."""
     while isinstance(output, tuple | list | Mapping) and len(output):
         output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
+    return output
+
+
+def _batch_of(output: Any, layer: str, n: int) -> Tensor:
+    output = _first_tensor(output)
+    if isinstance(output, Tensor) and output.is_nested:
+        raise ValueError(
+            f"the layer {layer!r} gives a nested tensor; build the network with enable_nested_tensor=False."
+        )
     if not isinstance(output, Tensor) or output.is_complex():
         kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,15 @@ AXES = {
     2: ["token", "channel"],
     3: ["channel", "row", "column"],
     4: ["channel", "frame", "row", "column"],
+}
+#: the same for parts of layers that are asked for after a colon, such as ``"attn.proj:heads"``
+PARTS = {
+    "heads": {2: ["head", "channel"], 3: ["token", "head", "channel"]},
+    "steps": {
+        2: ["step", "channel"],
+        3: ["step", "token", "channel"],
+        4: ["step", "channel", "row", "column"],
+    },
 }
 
 
@@ -44,7 +54,9 @@ def label_features(layers: Sequence[Layer]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``neuroid_id`` (``"layer/000000"``, …), ``layer``, and where a feature lies: ``channel``, ``row``,
-        ``column`` in feature maps, ``token``, ``channel`` in sequences; NaN where a layer has no such place.
+        ``column`` in feature maps, ``token``, ``channel`` in sequences, ``head`` and ``step`` where a layer is
+        called ``"…:heads"`` or ``"…:steps"``. Tokens of a layer called ``"…:patches"`` have a ``row`` and a
+        ``column``, too, where they fill a square. NaN where a layer has no such place.
 
     Examples
     --------
@@ -56,7 +68,22 @@ def label_features(layers: Sequence[Layer]) -> pd.DataFrame:
     for layer in layers:
         ids = [f"{layer.name}/{feature:06d}" for feature in range(layer.size)]
         places = np.indices(layer.shape).reshape(len(layer.shape), layer.size)
-        names = AXES.get(len(layer.shape), [f"axis_{axis}" for axis in range(len(layer.shape))])
-        table = {"neuroid_id": ids, "layer": layer.name, **dict(zip(names, places, strict=True))}
-        tables.append(pd.DataFrame(table))
+        labels = dict(zip(_axes(layer), places, strict=True))
+        if "patches" in _parts(layer) and "token" in labels:
+            side = math.isqrt(layer.shape[0])
+            if side**2 == layer.shape[0]:
+                labels["row"], labels["column"] = np.divmod(labels["token"], side)
+        tables.append(pd.DataFrame({"neuroid_id": ids, "layer": layer.name, **labels}))
     return pd.concat(tables, ignore_index=True)
+
+
+def _parts(layer: Layer) -> list[str]:
+    return [part.partition("(")[0] for part in layer.name.split(":")[1:]]
+
+
+def _axes(layer: Layer) -> list[str]:
+    n = len(layer.shape)
+    for part in _parts(layer):
+        if n in PARTS.get(part, {}):
+            return PARTS[part][n]
+    return AXES.get(n, [f"axis_{axis}" for axis in range(n)])

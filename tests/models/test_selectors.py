@@ -1,0 +1,233 @@
+"""Parts of layers after a colon: tokens, heads, time steps, inputs, against torch by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cerebridge.models.taps import LayerTaps
+
+DEPTH, HEADS, WIDTH = 2, 4, 8
+
+
+class Attention(nn.Module):
+    """Attention whose output projection is a module that is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.qkv, self.proj = HEADS, nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, tokens):
+        parts = self.qkv(tokens).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(*parts)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Vision(nn.Module):
+    """Two tokens before six patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.randn(1, 1, WIDTH))
+        self.register_tokens = nn.Parameter(torch.randn(1, 2, WIDTH))
+        self.block = Attention()
+
+    def forward(self, patches):
+        prefix = torch.cat([self.cls_token, self.register_tokens], 1).expand(len(patches), -1, -1)
+        return self.block(torch.cat([prefix, patches], 1))
+
+
+class Text(nn.Module):
+    """Takes its inputs by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.block = nn.Embedding(10, WIDTH), Attention()
+
+    def forward(self, input_ids, attention_mask):
+        return {"hidden": self.block(tokens=self.embed(input_ids)), "mask": attention_mask}
+
+
+class Recurrent(nn.Module):
+    def __init__(self, batch_first):
+        super().__init__()
+        self.lstm, self.cell = nn.LSTM(3, 5, batch_first=batch_first), nn.GRUCell(5, 4)
+
+    def forward(self, series):
+        hidden = self.lstm(series if self.lstm.batch_first else series.transpose(0, 1))[0]
+        hidden = hidden if self.lstm.batch_first else hidden.transpose(0, 1)
+        state = None
+        for step in hidden.unbind(1):
+            state = self.cell(step, state)
+        return state
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def heard(net, layers, inputs):
+    outputs = {}
+    with torch.no_grad():
+        LayerTaps(net.eval(), layers).run(inputs, lambda name, out: outputs.__setitem__(name, out.clone()))
+    return outputs
+
+
+def test_tokens_of_a_vision_transformer():
+    net, patches = Vision(), torch.randn(5, 6, WIDTH)
+    parts = [":cls", ":patches", ":mean", ":last", ":patches(1)", ":patches:mean"]
+    got = heard(net, ["block", *(f"block{part}" for part in parts)], patches)
+    whole = got["block"]
+    expected = [whole[:, 0], whole[:, 3:], whole.mean(1), whole[:, -1], whole[:, 1:], whole[:, 3:].mean(1)]
+    for part, wanted in zip(parts, expected, strict=True):
+        torch.testing.assert_close(got[f"block{part}"], wanted)
+
+
+def test_heads_sum_through_the_projection_to_the_output():
+    net, patches = Vision(), torch.randn(5, 6, WIDTH)
+    got = heard(
+        net, ["block.proj:heads", "block.proj:input", "block", "block.proj:heads:cls", "block:input"], patches
+    )
+    heads = got["block.proj:heads"]
+    assert heads.shape == (5, 9, HEADS, WIDTH // HEADS)
+    torch.testing.assert_close(heads.flatten(2), got["block.proj:input"])
+    torch.testing.assert_close(heads[:, 0], got["block.proj:heads:cls"])
+    torch.testing.assert_close(got["block:input"][:, 3:], patches)
+    weight = net.block.proj.weight.unflatten(1, (HEADS, -1))
+    summed = torch.einsum("bthd,ohd->bto", heads, weight) + net.block.proj.bias
+    torch.testing.assert_close(summed, got["block"])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_torchs_own_attention_tells_its_heads_although_it_does_not_call_its_projection(batch_first):
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=batch_first)
+    net = nn.Sequential()
+    net.add_module("encoder", nn.TransformerEncoder(layer, DEPTH, enable_nested_tensor=False))
+    tokens = torch.randn(5, 7, WIDTH) if batch_first else torch.randn(7, 5, WIDTH)
+
+    class Turned(nn.Module):
+        """Stimuli first outside, whatever the network wants inside."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, inputs):
+            return self.net(inputs if batch_first else inputs.transpose(0, 1))
+
+    outer = Turned()
+    stimuli = tokens if batch_first else tokens.transpose(0, 1)
+    attention = "net.encoder.layers.1.self_attn"
+    got = heard(outer, [f"{attention}.out_proj:heads", attention, "net.encoder.layers.1"], stimuli)
+    heads = got[f"{attention}.out_proj:heads"]
+    assert heads.shape == (5, 7, HEADS, WIDTH // HEADS)
+    projection = net.encoder.layers[1].self_attn.out_proj
+    torch.testing.assert_close(projection(heads.flatten(2)), got[attention])
+    final = outer(stimuli)
+    torch.testing.assert_close(got["net.encoder.layers.1"], final if batch_first else final.transpose(0, 1))
+
+
+def test_padding_counts_neither_in_means_nor_as_last_token():
+    net = Text()
+    ids, mask = torch.randint(10, (2, 5)), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    got = heard(
+        net, ["embed:mean", "embed:last", "embed", "block"], {"input_ids": ids, "attention_mask": mask}
+    )
+    whole = got["embed"]
+    torch.testing.assert_close(got["embed:mean"], torch.stack([whole[0].mean(0), whole[1, :2].mean(0)]))
+    torch.testing.assert_close(got["embed:last"], torch.stack([whole[0, 4], whole[1, 1]]))
+    assert got["block"].shape == (2, 5, WIDTH)
+
+
+def test_inputs_given_by_name_are_heard():
+    ids = torch.randint(10, (2, 5))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones(2, 5)}
+    got = heard(Text(), ["block:input", "embed"], inputs)
+    torch.testing.assert_close(got["block:input"], got["embed"])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_time_steps(batch_first):
+    net, series = Recurrent(batch_first), torch.randn(4, 6, 3)
+    got = heard(
+        net, ["lstm:steps", "lstm", "lstm:last", "cell:steps", "cell:steps:last", "cell:steps:mean"], series
+    )
+    expected = net.lstm(series if batch_first else series.transpose(0, 1))[0]
+    expected = expected if batch_first else expected.transpose(0, 1)
+    torch.testing.assert_close(got["lstm:steps"], expected)
+    torch.testing.assert_close(got["lstm"], expected)
+    torch.testing.assert_close(got["lstm:last"], expected[:, -1])
+    assert got["cell:steps"].shape == (4, 6, 4)
+    torch.testing.assert_close(got["cell:steps"][:, 0], net.cell(expected[:, 0]))
+    torch.testing.assert_close(got["cell:steps:last"], net(series))
+    torch.testing.assert_close(got["cell:steps:mean"], got["cell:steps"].mean(1))
+
+
+def test_packed_sequences_are_unpacked():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(3, 5)
+
+        def forward(self, series):
+            lengths = torch.full((len(series),), series.shape[1])
+            return self.gru(nn.utils.rnn.pack_padded_sequence(series, lengths, batch_first=True))[1]
+
+    net, series = Packed(), torch.randn(4, 6, 3)
+    expected = net.gru(series.transpose(0, 1))[0].transpose(0, 1)
+    torch.testing.assert_close(heard(net, ["gru:steps"], series)["gru:steps"], expected)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["block:clss"], r"part ':clss' .* is unknown; there are :input, :heads"),
+        (["block:mean(3)"], "':mean' .* takes no number"),
+        (["block:mean:input"], "':input' and ':heads' come first"),
+        (["block.proj:heads(3)"], "8 channels .* cannot be cut into 3 heads"),
+        (["block[0]:steps"], "asks for one run and for all"),
+        (["block:steps"], "runs only once .* no time steps"),
+        (["blok:cls"], "no layer 'blok:cls'; the nearest are 'block'"),
+        (["block:cls:mean"], r"gives the shape \(5, 8\), no sequence"),
+        (["block:cls", "block:cls"], "more than once"),
+        (["block:cls", "block[0]:cls"], "the same output of the same layer"),
+    ],
+)
+def test_wrong_parts(layers, message):
+    with pytest.raises(ValueError, match=message):
+        LayerTaps(Vision(), layers).check(torch.zeros(5, 6, WIDTH))
+
+
+def test_what_the_network_does_not_tell_must_be_said():
+    net = nn.Sequential(nn.Linear(WIDTH, WIDTH))
+    with pytest.raises(ValueError, match=r"how many heads '0:heads' has; say so, as in '0:heads\(12\)'"):
+        LayerTaps(net, ["0:heads"])
+    with pytest.raises(
+        ValueError, match=r"before the patches of '0:patches'; say so, as in '0:patches\(1\)'"
+    ):
+        LayerTaps(net, ["0:patches"])
+    assert heard(net, ["0:heads(2)"], torch.zeros(3, 4, WIDTH))["0:heads(2)"].shape == (3, 4, 2, 4)
+
+
+def test_torchs_projection_itself_is_said_to_lie_inside():
+    net = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=True)
+    with pytest.raises(ValueError, match=r"ask for 'self_attn', or for 'self_attn.out_proj:heads'"):
+        LayerTaps(net, ["self_attn.out_proj"]).check(torch.zeros(5, 6, WIDTH))
+
+
+def test_padding_of_another_length_is_refused():
+    net = Text()
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    with pytest.raises(ValueError, match="gives 5 tokens, but the padding is known for 3"):
+        heard(net, ["embed:mean"], {"input_ids": torch.zeros(2, 5, dtype=torch.long), "attention_mask": mask})
+
+
+def test_a_module_with_a_colon_in_its_name_is_meant_itself():
+    net = nn.Sequential()
+    net.add_module("relu:mean", nn.ReLU())
+    assert heard(net, ["relu:mean"], torch.ones(2, 3))["relu:mean"].shape == (2, 3)
