@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from . import decompose, features, synthesis
     from .activations import extract, plan_extraction
     from .anatomy import find_layers
+    from .changes import Ablate, Add, Clamp, Scale
     from .clips import Clip
+    from .effects import measure_effect
     from .grams import extract_gram
-    from .interventions import intervene, measure_effect
+    from .interventions import intervene
     from .language import extract_text
     from .networks import VGG16, CifarResNet, MobileNetV1, MobileNetV2, TinyNet
     from .preprocessing import Preprocessing
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "Ablate": "changes",
+    "Add": "changes",
     "CifarResNet": "networks",
+    "Clamp": "changes",
     "Clip": "clips",
     "MobileNetV1": "networks",
     "MobileNetV2": "networks",
@@ -31,6 +36,7 @@ _HOMES = {
     "PCA": "reduction",
     "Preprocessing": "preprocessing",
     "RandomProjection": "reduction",
+    "Scale": "changes",
     "StimulusSet": "stimuli",
     "TinyNet": "networks",
     "VGG16": "networks",
@@ -42,7 +48,7 @@ _HOMES = {
     "fingerprint": "zoo",
     "intervene": "interventions",
     "load": "zoo",
-    "measure_effect": "interventions",
+    "measure_effect": "effects",
     "plan_extraction": "activations",
     "resample_in_time": "timing",
 }
@@ -53,12 +59,16 @@ __all__ = [
     "NETWORKS",
     "PCA",
     "VGG16",
+    "Ablate",
+    "Add",
     "CifarResNet",
+    "Clamp",
     "Clip",
     "MobileNetV1",
     "MobileNetV2",
     "Preprocessing",
     "RandomProjection",
+    "Scale",
     "StimulusSet",
     "TinyNet",
     "decompose",
