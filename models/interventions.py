@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .changes import Change, Intervention
-from .names import nearest
+from .selectors import LayerSpec, Selection, resolve_selectors
 
 
 @contextmanager
@@ -28,9 +27,10 @@ def intervene(net: nn.Module, changes: Mapping[str, Change]) -> Iterator[nn.Modu
     changes
         By layer :class:`Clamp`, :class:`Ablate`, :class:`Scale`, :class:`Add`, or any function of the layer's
         activations (batch first) that gives as many. Layers are names of ``net.named_modules()``; ``"relu[1]"`` is the
-        second run of a layer in one pass, ``"relu"`` all of them; ``"fc:input"`` is what goes into a layer. Of an
-        output that is a tuple or mapping the first entry is changed. Blocks may be nested: the outer change comes
-        first.
+        second run of a layer in one pass, ``"relu"`` all of them; ``"fc:input"`` is what goes into a layer, and of
+        sequences ``":cls"``, ``":patches"`` and ``":last"`` are parts. Of ``"attn.proj:heads"`` the units are heads.
+        Of an output that is a tuple or mapping the first entry is changed. Blocks may be nested: the outer change
+        comes first.
 
     Yields
     ------
@@ -82,7 +82,7 @@ class _Passes:
     def end(self, net: nn.Module, arguments: Any, output: Any) -> None:
         self.complete += 1
         for place in self.places:
-            place.missed = self.calls[place] <= (place.call or 0)
+            place.missed = self.calls[place] <= (place.spec.run or 0)
 
     def complain(self) -> None:
         for place in self.places:
@@ -99,8 +99,8 @@ class _Place:
 
     layer: str
     module: nn.Module
-    call: int | None
-    at_input: bool
+    spec: LayerSpec
+    select: Selection
     change: Change
     missed: bool = False
 
@@ -112,19 +112,14 @@ class _Place:
             raise TypeError(
                 f"the change of {layer!r} is a {type(change).__name__}; give Clamp, Ablate, Scale, Add or a function."
             )
-        name = layer.removesuffix(":input")
-        indexed = re.fullmatch(r"(.+)\[(\d+)\]", name)
-        call = int(indexed[2]) if indexed and name not in modules else None
-        name = indexed[1] if indexed and call is not None else name
-        if name not in modules:
-            raise ValueError(f"the network has no layer {layer!r}; {nearest(name, modules)}.")
+        spec = LayerSpec.parse(layer, modules)
         begun = change.begin() if isinstance(change, Intervention) else change
-        return cls(layer, modules[name], call, layer.endswith(":input"), begun)
+        return cls(layer, modules[spec.name], spec, resolve_selectors(net, spec, layer), begun)
 
     def hook(self, calls: Counter[_Place]) -> torch.utils.hooks.RemovableHandle:
         def meant() -> bool:
             calls[self] += 1
-            return self.call is None or calls[self] == self.call + 1
+            return self.spec.run is None or calls[self] == self.spec.run + 1
 
         def before(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
             if not meant():
@@ -136,7 +131,7 @@ class _Place:
         def after(module: nn.Module, arguments: Any, output: Any) -> Any:
             return self.changed(output) if meant() else None
 
-        if self.at_input:
+        if self.spec.of_input:
             return self.module.register_forward_pre_hook(before, with_kwargs=True)
         return self.module.register_forward_hook(after)
 
@@ -152,14 +147,29 @@ class _Place:
             return output._make(parts) if hasattr(output, "_make") else type(output)(parts)
         if not isinstance(output, Tensor):
             raise ValueError(f"the layer {self.layer!r} gives {type(output).__name__}, no array to change.")
+        if not self.spec.selectors:
+            return self._checked(output)
+        whole = output.clone()
+        part = self.select(whole, None)
+        if part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr() or self.spec.of_all_runs:
+            raise ValueError(
+                f"{self.layer!r} is computed from the layer, not a part of it; change the layer itself."
+            )
+        if self.spec.selectors[-1][0] == "heads":
+            # heads come where the channels of feature maps are
+            part = part.movedim(-2, 1)
+        part.copy_(self._checked(part.clone()))
+        return whole
+
+    def _checked(self, activations: Tensor) -> Tensor:
         try:
-            changed = self.change(output)
+            changed = self.change(activations)
         except ValueError as error:
             raise ValueError(f"at the layer {self.layer!r}: {error}") from None
-        if not isinstance(changed, Tensor) or changed.shape != output.shape:
+        if not isinstance(changed, Tensor) or changed.shape != activations.shape:
             given = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
             raise ValueError(
-                f"the change of {self.layer!r} gives {given} for activations of the shape {tuple(output.shape)}; "
-                "give as many as there were."
+                f"the change of {self.layer!r} gives {given} for activations of the shape "
+                f"{tuple(activations.shape)}; give as many as there were."
             )
         return changed

@@ -152,6 +152,42 @@ def test_of_a_compound_output_the_first_entry_is_changed(make, first):
     assert first(output).tolist() == [[1.0, 1.0]]
 
 
+class Attending(nn.Module):
+    """Tokens through a projection, as attention ends."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.num_prefix_tokens = 2, 1
+        self.tokens, self.proj = nn.Identity(), nn.Identity()
+
+    def forward(self, inputs):
+        return self.proj(self.tokens(inputs))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "where"),
+    [
+        ("tokens:cls", Ablate(), (slice(None), 0)),
+        ("tokens:last", Ablate(units=[1]), (slice(None), -1, 1)),
+        ("tokens:patches", Ablate(units=[0, 5]), (slice(None), slice(1, None), [0, 5])),
+        ("proj:heads", Ablate(units=[1]), (slice(None), slice(None), slice(3, 6))),
+        ("proj:heads", Ablate(units=[(0, 2, 1)]), (slice(None), 2, 1)),
+    ],
+)
+def test_parts_of_sequences_are_changed_alone(part, change, where):
+    inputs = torch.randn(2, 4, 6)
+    expected = inputs.clone()
+    expected[where] = 0
+    net = Attending()
+    with intervene(net, {part: change}):
+        assert net(inputs).equal(expected)
+    with (
+        pytest.raises(ValueError, match="is computed from the layer"),
+        intervene(net, {"tokens:mean": change}),
+    ):
+        net(inputs)
+
+
 def test_blocks_nest_and_the_outer_change_comes_first(line):
     inputs = torch.ones(1, 3)
     with intervene(line, {"units": Clamp(1.0)}):
