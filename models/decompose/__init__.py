@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .autoencoders import SparseAutoencoder
     from .darkmatter import report_dark_matter
+    from .experts import ablate_experts, find_expert_units
     from .heads import attribute_heads
     from .interaction import LocalInteractionBasis
     from .massive import report_massive_activations
     from .paths import find_neuron_path
-    from .selectivity import find_expert_units, find_selective_units
+    from .selectivity import find_selective_units
     from .seminmf import SemiNMF
     from .sparsity import report_sparsity
     from .voids import report_voids
@@ -22,8 +23,9 @@ _HOMES = {
     "LocalInteractionBasis": "interaction",
     "SemiNMF": "seminmf",
     "SparseAutoencoder": "autoencoders",
+    "ablate_experts": "experts",
     "attribute_heads": "heads",
-    "find_expert_units": "selectivity",
+    "find_expert_units": "experts",
     "find_neuron_path": "paths",
     "find_selective_units": "selectivity",
     "report_dark_matter": "darkmatter",
@@ -36,6 +38,7 @@ __all__ = [
     "LocalInteractionBasis",
     "SemiNMF",
     "SparseAutoencoder",
+    "ablate_experts",
     "attribute_heads",
     "find_expert_units",
     "find_neuron_path",
