@@ -1,0 +1,267 @@
+"""Texts as networks read them: tokens with their place in the text, words, and the tokens of each word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..neuro.assembly import Table
+
+#: a word with its inner hyphens and apostrophes, without the punctuation around it
+WORD = r"\w+(?:['’\-]\w+)*"
+#: what tokenizers give as their limit where they have none
+NO_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One text in tokens.
+
+    Parameters
+    ----------
+    ids
+        What the network takes.
+    starts, ends
+        Where each token lies in the text, in characters.
+    special
+        Which tokens the tokenizer added, such as those that begin and end a text.
+    """
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    special: NDArray[np.bool_]
+
+    @property
+    def content(self) -> range:
+        """The stretch between the special tokens at the beginning and those at the end."""
+        own = np.flatnonzero(~self.special)
+        return range(int(own[0]), int(own[-1]) + 1) if own.size else range(0)
+
+    def within(self, start: int, end: int) -> NDArray[np.intp]:
+        """Numbers of the tokens that reach into a stretch of characters."""
+        return np.flatnonzero((self.starts < end) & (self.ends > start) & ~self.special)
+
+
+def resolve_tokenizer(tokenizer: Any) -> Callable[[str], Tokens]:
+    """Turn a tokenizer into a function from text to :class:`Tokens`.
+
+    Parameters
+    ----------
+    tokenizer
+        A fast tokenizer of transformers, a ``tokenizers.Tokenizer``, or a function that turns a text into ids and
+        (start, end) in characters, as a pair or as a mapping with ``input_ids`` and ``offset_mapping``; tokens
+        without extent then count as special.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it cannot say where tokens lie.
+
+    Examples
+    --------
+    >>> from cerebridge.models.tokens import resolve_tokenizer
+    >>> tokens = resolve_tokenizer(lambda text: ([7, 8], [(0, 3), (4, 7)]))("the dog")
+    >>> tokens.within(4, 7)
+    array([1])
+    """
+    if tokenizer is None:
+        raise ValueError("the network has no tokenizer of its own; give it as tokenizer=.")
+    if getattr(tokenizer, "is_fast", None) is False:
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not say where its tokens lie in the text; give a fast tokenizer."
+        )
+    if hasattr(tokenizer, "is_fast"):
+        options = {"return_offsets_mapping": True, "return_special_tokens_mask": True, "verbose": False}
+        return _checked(partial(tokenizer, truncation=False, padding=False, **options))
+    if hasattr(tokenizer, "no_truncation"):
+        whole = type(tokenizer).from_str(tokenizer.to_str())
+        whole.no_truncation()
+        whole.no_padding()
+        return _checked(lambda text: _parts_of(whole.encode(text)))
+    if not callable(tokenizer):
+        raise ValueError(f"tokenizer= is {tokenizer!r}; give a fast tokenizer or a function of a text.")
+    return _checked(tokenizer)
+
+
+def _parts_of(encoding: Any) -> dict[str, Any]:
+    return {
+        "input_ids": encoding.ids,
+        "offset_mapping": encoding.offsets,
+        "special_tokens_mask": encoding.special_tokens_mask,
+    }
+
+
+def _checked(tokenize: Callable[[str], Any]) -> Callable[[str], Tokens]:
+    def encode(text: str) -> Tokens:
+        given = tokenize(text)
+        if isinstance(given, tuple) and len(given) == 2:
+            given = {"input_ids": given[0], "offset_mapping": given[1]}
+        if not isinstance(given, Mapping) or not {"input_ids", "offset_mapping"} <= set(given):
+            raise ValueError(
+                f"the tokenizer gives {type(given).__name__}; it must give ids and (start, end) of every token."
+            )
+        ids = np.asarray(given["input_ids"], np.int64).reshape(-1)
+        offsets = np.asarray(given["offset_mapping"], np.int64).reshape(-1, 2)
+        if len(ids) != len(offsets):
+            raise ValueError(f"the tokenizer gives {len(ids)} ids, but {len(offsets)} places in the text.")
+        starts, ends = offsets.T
+        special = np.asarray(given.get("special_tokens_mask", starts == ends), bool)
+        return Tokens(ids, starts, ends, special)
+
+    return encode
+
+
+def limit_of(tokenizer: Any, net: Any, max_length: int | None) -> int | None:
+    """How many tokens the network takes at once: as given, or as the tokenizer or the network says.
+
+    Raises
+    ------
+    ValueError
+        If ``max_length`` is no positive number.
+
+    Examples
+    --------
+    >>> from cerebridge.models.tokens import limit_of
+    >>> limit_of(None, None, 512)
+    512
+    """
+    if max_length is not None:
+        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
+            raise ValueError(f"max_length is {max_length!r}; give a positive number of tokens.")
+        return max_length
+    said = (
+        getattr(tokenizer, "model_max_length", None),
+        getattr(getattr(net, "config", None), "max_position_embeddings", None),
+    )
+    return min((limit for limit in said if isinstance(limit, int) and 0 < limit < NO_LIMIT), default=None)
+
+
+def find_words(
+    texts: Sequence[str], stimulus_ids: Sequence[Any], words: Table | str | None = None
+) -> pd.DataFrame:
+    """Find the words of texts.
+
+    Parameters
+    ----------
+    texts
+        One or several.
+    stimulus_ids
+        One a text.
+    words
+        A regular expression for a word (default: runs of letters and digits with inner hyphens and apostrophes),
+        or a table with ``word``, ``stimulus_id`` (may be missing where there is one text), optionally ``start``
+        and ``end`` in characters, ``onset`` and ``offset`` in seconds, and further columns, one row a word in the
+        order of its text.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a word, texts in their order: ``text`` (its number), ``word``, ``word_index``, ``start``, ``end``,
+        and the other columns of the table.
+
+    Raises
+    ------
+    ValueError
+        If a word is not in its text, a column is missing or an onset is no time, naming the first.
+
+    Examples
+    --------
+    >>> from cerebridge.models.tokens import find_words
+    >>> find_words(["It's a well-known dog."], ["a"])["word"].tolist()
+    ["It's", 'a', 'well-known', 'dog']
+    """
+    if words is None or isinstance(words, str):
+        pattern = re.compile(WORD if words is None else words)
+        rows = [
+            (number, match[0], index, match.start(), match.end())
+            for number, text in enumerate(texts)
+            for index, match in enumerate(pattern.finditer(text))
+        ]
+        return pd.DataFrame(rows, columns=["text", "word", "word_index", "start", "end"])
+    table = _assigned(pd.DataFrame(words).reset_index(drop=True), list(stimulus_ids))
+    _check_times(table)
+    if {"start", "end"} <= set(table):
+        _check_places(table, texts)
+    else:
+        table = _located(table, texts)
+    table.insert(2, "word_index", table.groupby("text").cumcount())
+    return table
+
+
+def _assigned(table: pd.DataFrame, stimulus_ids: list[Any]) -> pd.DataFrame:
+    """The table of words with the number of each word's text."""
+    if "word" not in table:
+        raise ValueError(f"the table of words has the columns {list(table)}, but 'word' is missing.")
+    if "stimulus_id" not in table:
+        if len(stimulus_ids) > 1:
+            raise ValueError("the table of words has no 'stimulus_id', but there are several texts; add it.")
+        table = table.assign(stimulus_id=stimulus_ids[0])
+    numbers = table["stimulus_id"].map({name: number for number, name in enumerate(stimulus_ids)})
+    if numbers.isna().any():
+        row = int(numbers.isna().argmax())
+        raise ValueError(
+            f"row {row} of the table of words names the text {table['stimulus_id'].iloc[row]!r}, which is no stimulus."
+        )
+    table = table.drop(columns=["stimulus_id", "word_index", "text"], errors="ignore")
+    table.insert(0, "text", numbers.astype(int))
+    table.insert(1, "word", table.pop("word").astype(str))
+    return table.sort_values("text", kind="stable", ignore_index=True)
+
+
+def _check_times(table: pd.DataFrame) -> None:
+    for column in ("onset", "offset"):
+        if column in table:
+            times = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+            wrong = np.flatnonzero(~np.isfinite(times))
+            if wrong.size:
+                word = table["word"].iloc[wrong[0]]
+                raise ValueError(
+                    f"the {column} of word {wrong[0]} ({word!r}) is {table[column].iloc[wrong[0]]!r}; give seconds."
+                )
+            table[column] = times
+    if {"onset", "offset"} <= set(table):
+        wrong = np.flatnonzero(table["offset"].to_numpy() < table["onset"].to_numpy())
+        if wrong.size:
+            word, onset, offset = table.loc[wrong[0], ["word", "onset", "offset"]]
+            raise ValueError(f"word {wrong[0]} ({word!r}) begins at {onset} s and ends at {offset} s before.")
+
+
+def _check_places(table: pd.DataFrame, texts: Sequence[str]) -> None:
+    lengths = np.array([len(text) for text in texts])[table["text"].to_numpy()]
+    start, end = table["start"].to_numpy(), table["end"].to_numpy()
+    wrong = np.flatnonzero(~((start >= 0) & (start < end) & (end <= lengths)))
+    if wrong.size:
+        row = int(wrong[0])
+        raise ValueError(
+            f"word {row} ({table['word'].iloc[row]!r}) lies at characters {start[row]} to {end[row]} of a text of "
+            f"{lengths[row]}; correct 'start' and 'end', or leave them out."
+        )
+
+
+def _located(table: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
+    """Look each word up in its text, after the one before."""
+    places: list[tuple[int, int]] = []
+    cursor, current = 0, -1
+    for row, (number, word) in enumerate(zip(table["text"], table["word"], strict=True)):
+        cursor = 0 if number != current else cursor
+        current = number
+        start = texts[number].find(word, cursor) if word else -1
+        if start < 0:
+            raise ValueError(
+                f"word {row} of the table, {word!r}, does not occur in its text after character {cursor}; correct it, "
+                "or give 'start' and 'end'."
+            )
+        cursor = start + len(word)
+        places.append((start, cursor))
+    table = table.drop(columns=["start", "end"], errors="ignore")
+    table.insert(2, "start", [start for start, _ in places])
+    table.insert(3, "end", [end for _, end in places])
+    return table
