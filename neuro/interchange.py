@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -120,7 +124,7 @@ def from_brainscore(
             f"the assembly is {given}; only presentation × neuroid [× time_bin] can be converted."
         )
     attrs = _attributes(assembly, modality=modality, units=units, provenance=provenance)
-    columns = _columns(assembly)
+    columns = read_columns(assembly)
     tables: Any = {
         dim: {name: values for name, (along, values) in columns.items() if along == (dim,)} for dim in dims
     }
@@ -138,30 +142,56 @@ def from_brainscore(
 
 
 def import_brainscore(module: str) -> Any:
-    """Import a module of Brain-Score's data standards, or ``brainscore_vision`` itself.
+    """Import a module of Brain-Score, after what it would do behind its user's back was switched off.
 
-    Brain-Score would install packages by whatever ``pip`` is found and pickle activations into the home folder;
-    unless their user wants that, both are switched off first.
+    Its plugins would be installed by whatever ``pip`` is found, activations pickled into the home folder, and resized
+    stimuli written there. Unless the environment says otherwise (``BS_INSTALL_DEPENDENCIES``,
+    ``RESULTCACHING_DISABLE``, ``BRAINSCORE_HOME``), none of it happens; resized stimuli go to a temporary folder.
+
+    Parameters
+    ----------
+    module
+        ``"assemblies"`` or ``"stimuli"`` of its data standards, or a full name such as ``"brainscore_vision"``.
 
     Raises
     ------
     ImportError
         Saying which extra to install.
+
+    Examples
+    --------
+    >>> from cerebridge.neuro.interchange import import_brainscore
+    >>> import_brainscore("stimuli").StimulusSet  # doctest: +SKIP
     """
     os.environ.setdefault("BS_INSTALL_DEPENDENCIES", "no")
     os.environ.setdefault("RESULTCACHING_DISABLE", "1")
-    inside = module != "brainscore_vision"
+    if "BRAINSCORE_HOME" not in os.environ and find_spec("brainscore_core") is not None:
+        os.environ["BRAINSCORE_HOME"] = tempfile.mkdtemp(prefix="brainscore-")
+        atexit.register(shutil.rmtree, os.environ["BRAINSCORE_HOME"], ignore_errors=True)
+    inside = not module.startswith("brainscore_")
     try:
         return importlib.import_module(
             f"brainscore_core.supported_data_standards.brainio.{module}" if inside else module
         )
     except ModuleNotFoundError as error:
-        if not str(error.name).startswith("brainscore"):
+        if not str(error.name).startswith("brainscore_"):
             raise
         raise ImportError(
             "Brain-Score is not installed; install it into an environment of its own with "
             "pip install 'cerebridge[brainscore]'."
         ) from None
+
+
+def is_brainscore(value: Any) -> bool:
+    """Say whether something is an object of Brain-Score's, without importing it.
+
+    Examples
+    --------
+    >>> from cerebridge.neuro.interchange import is_brainscore
+    >>> is_brainscore([1, 2])
+    False
+    """
+    return any(base.__module__.startswith("brainscore_") for base in type(value).__mro__)
 
 
 def _attributes(assembly: xr.DataArray, **given: str | None) -> dict[str, Any]:
@@ -176,8 +206,16 @@ def _attributes(assembly: xr.DataArray, **given: str | None) -> dict[str, Any]:
     return attrs
 
 
-def _columns(assembly: xr.DataArray) -> dict[str, tuple[tuple[Any, ...], Any]]:
-    """Every coordinate with its dimensions, levels of indexes among them, times in seconds."""
+def read_columns(assembly: xr.DataArray) -> dict[str, tuple[tuple[Any, ...], Any]]:
+    """Every coordinate with its dimensions, levels of indexes among them, times in seconds.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> from cerebridge.neuro.interchange import read_columns
+    >>> read_columns(neuro.simulate(n_stimuli=3, n_units=2, random_state=0))["stimulus_id"][0]
+    ('presentation',)
+    """
     columns: dict[str, tuple[tuple[Any, ...], Any]] = {}
     levels = set()
     for dim in assembly.dims:

@@ -101,6 +101,53 @@ def fit(X: torch.Tensor, Y: torch.Tensor, n_components: int, tol: float, max_ite
     return Components(rotation * signs, loadings, iterations)
 
 
+def coefficients(
+    gram: torch.Tensor, covariance: torch.Tensor, n_components: int, tol: float, max_iter: int
+) -> torch.Tensor:
+    """Coefficients of the same fit from products alone, where these are at hand and a decomposition is dear.
+
+    Parameters
+    ----------
+    gram, covariance
+        Products of centred features with themselves, ``(features, features)``, and with centred targets,
+        ``(features, targets)``, in float64. Squaring costs half of the digits of directions that hardly vary.
+    n_components, tol, max_iter
+        As in :func:`fit`.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(features, targets)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.encoding.engine.pls import coefficients
+    >>> gram = torch.tensor([[2.0, -1.0], [-1.0, 2.0]], dtype=torch.float64)
+    >>> coefficients(gram, gram[:, :1], 2, tol=1e-6, max_iter=500).round(decimals=9).abs().tolist()
+    [[1.0], [0.0]]
+    """
+    whole, there = covariance, covariance.abs().amax(0) > 0
+    start = covariance[:, int(there.to(torch.uint8).argmax())]
+    precision = len(gram) * torch.finfo(gram.dtype).eps * float(covariance.square().sum().sqrt())
+    rotations, loadings = (gram.new_zeros(len(gram), n_components) for _ in range(2))
+    for k in range(min(n_components, len(gram))):
+        if float(covariance.square().sum().sqrt()) <= precision:
+            break
+        rotation, _ = _leading(covariance, start, precision, tol, max_iter)
+        for _ in range(2 if k else 0):  # once more than exact arithmetic needs
+            rotation = rotation - rotations[:, :k] @ (loadings[:, :k].T @ rotation)
+        loading = gram @ rotation
+        length = torch.dot(rotation, loading).sqrt()
+        if not float(length) > 0:
+            break
+        rotation, loading = rotation / length, loading / length
+        covariance = torch.addr(covariance, loading, rotation @ covariance, alpha=-1)
+        start = start - loading * torch.dot(rotation, start)
+        rotations[:, k], loadings[:, k] = rotation, loading
+    return rotations @ (rotations.T @ whole)
+
+
 def cross_validate(
     X: torch.Tensor,
     Y: torch.Tensor,
