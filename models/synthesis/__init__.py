@@ -6,15 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .ascent import maximise
+    from .ascent import Synthesis, maximise
     from .controversy import make_controversial
     from .exciting import make_exciting
     from .facets import find_facets
     from .guidance import guide
+    from .objectives import Features, LayerObjective, ReadoutObjective
     from .triplets import select_triplets
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "Features": "objectives",
+    "LayerObjective": "objectives",
+    "ReadoutObjective": "objectives",
+    "Synthesis": "ascent",
     "find_facets": "facets",
     "guide": "guidance",
     "make_controversial": "controversy",
@@ -24,6 +29,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "Features",
+    "LayerObjective",
+    "ReadoutObjective",
+    "Synthesis",
     "find_facets",
     "guide",
     "make_controversial",
