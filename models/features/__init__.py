@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from .hmax import hmax
     from .images import pixels
     from .motion import motion_energy
+    from .ngrams import NGram
     from .sound import envelope, onsets, spectrogram
-    from .words import surprisal, word_rate
+    from .words import place_at_onsets, surprisal, word_rate, word_statistics
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "NGram": "ngrams",
+    "place_at_onsets": "words",
+    "word_statistics": "words",
     "FoveatedBlur": "foveation",
     "FoveatedTexture": "foveation",
     "UniformBlur": "foveation",
@@ -36,6 +40,7 @@ _HOMES = {
 __all__ = [
     "FoveatedBlur",
     "FoveatedTexture",
+    "NGram",
     "UniformBlur",
     "colour_statistics",
     "envelope",
@@ -45,9 +50,11 @@ __all__ = [
     "motion_energy",
     "onsets",
     "pixels",
+    "place_at_onsets",
     "spectrogram",
     "surprisal",
     "word_rate",
+    "word_statistics",
 ]
 
 

@@ -1,0 +1,97 @@
+"""Next-word probabilities from counts: the language model that needs no network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class NGram:
+    """An n-gram model with Witten–Bell smoothing: contexts that led to many different words are trusted less.
+
+    The probability of a word after a context mixes its share there with its probability after a shorter context
+    (Witten & Bell 1991), down to equal shares of all known words and one for all unknown ones.
+
+    Parameters
+    ----------
+    corpus
+        Words in order, to count; of several texts a list of lists.
+    order
+        Words of the longest n-gram: 3 sees two words back.
+
+    Raises
+    ------
+    ValueError
+        If the corpus has no words or ``order`` is not positive.
+
+    Examples
+    --------
+    >>> from cerebridge.models.features.ngrams import NGram
+    >>> model = NGram("the cat saw the dog and the cat ran".split(), order=2)
+    >>> model.probability("cat", ["the"]) > model.probability("dog", ["the"]) > model.probability("ran", ["the"])
+    True
+    """
+
+    def __init__(self, corpus: Sequence[str] | Sequence[Sequence[str]], order: int = 3) -> None:
+        if order < 1:
+            raise ValueError(f"order is {order}; give a positive number of words.")
+        if isinstance(corpus, str):
+            raise ValueError("the corpus is one text; cut it into words, e.g. text.split().")
+        texts = [corpus] if len(corpus) and isinstance(corpus[0], str) else corpus
+        self.order = order
+        #: how often each word followed each context
+        self.counts: dict[tuple[str, ...], Counter[str]] = {}
+        for text in texts:
+            for at, word in enumerate(text):
+                for length in range(min(order, at + 1)):
+                    context = tuple(text[at - length : at])
+                    self.counts.setdefault(context, Counter())[word] += 1
+        if () not in self.counts:
+            raise ValueError("the corpus holds no words; give some.")
+        self._totals = {context: sum(found.values()) for context, found in self.counts.items()}
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The words that were seen, sorted."""
+        return sorted(self.counts[()])
+
+    def probability(self, word: str, before: Sequence[str] = ()) -> float:
+        """How probable a word is after the words before it, of which the last ``order - 1`` count.
+
+        Examples
+        --------
+        >>> from cerebridge.models.features.ngrams import NGram
+        >>> model = NGram("a b a c".split(), order=2)
+        >>> round(sum(model.probability(word, ["a"]) for word in ("a", "b", "c", "something new")), 9)
+        1.0
+        """
+        probability = 1 / (len(self.counts[()]) + 1)
+        for length in range(self.order):
+            context = tuple(before[len(before) - length :])
+            if len(context) < length or context not in self.counts:
+                break
+            kinds = len(self.counts[context])
+            seen = self.counts[context][word]
+            probability = (seen + kinds * probability) / (self._totals[context] + kinds)
+        return probability
+
+    def surprisal(self, words: Sequence[str]) -> NDArray[np.float64]:
+        """Bits of each word of a text, given those before it.
+
+        Examples
+        --------
+        >>> from cerebridge.models.features.ngrams import NGram
+        >>> NGram(["a"] * 999, order=1).surprisal(["a"]).round(2).tolist()
+        [0.0]
+        """
+        words = list(words)
+        first = [max(0, at - self.order + 1) for at in range(len(words))]
+        return np.array(
+            [
+                -np.log2(self.probability(w, words[k:at]))
+                for at, (w, k) in enumerate(zip(words, first, strict=True))
+            ]
+        )
