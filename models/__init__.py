@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .reduction import PCA, RandomProjection
     from .stimuli import StimulusSet
     from .timing import resample_in_time
-    from .zoo import NETWORKS, fingerprint, load
+    from .zoo import NETWORKS, fingerprint, list_networks, load
 
 #: where each public name lives; imported on first use
 _HOMES = {
@@ -47,6 +47,7 @@ _HOMES = {
     "find_layers": "anatomy",
     "fingerprint": "zoo",
     "intervene": "interventions",
+    "list_networks": "zoo",
     "load": "zoo",
     "measure_effect": "effects",
     "plan_extraction": "activations",
@@ -80,6 +81,7 @@ __all__ = [
     "find_layers",
     "fingerprint",
     "intervene",
+    "list_networks",
     "load",
     "measure_effect",
     "plan_extraction",

@@ -31,6 +31,11 @@ def _conv_norm(
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU6(inplace=True))
 
 
+def _check_padding(padding: str) -> None:
+    if padding not in ("symmetric", "tensorflow"):
+        raise ValueError(f"padding is {padding!r}; it must be 'symmetric' or 'tensorflow'.")
+
+
 class _EndPaddedConv2d(nn.Conv2d):
     """A strided 3 × 3 convolution that pads right and bottom only, as TensorFlow's "SAME" does for even sizes."""
 
@@ -96,8 +101,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, num_classes: int = 1000, padding: Padding = "symmetric") -> None:
         super().__init__()
-        if padding not in ("symmetric", "tensorflow"):
-            raise ValueError(f"padding is {padding!r}; it must be 'symmetric' or 'tensorflow'.")
+        _check_padding(padding)
         blocks: list[nn.Module] = [_conv_norm(3, 32, 3, 2, padding=padding)]
         channels = 32
         for expansion, width, repeats, stride in self.STAGES:
@@ -113,6 +117,114 @@ class MobileNetV2(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return class scores (batch × classes) of RGB images (batch × 3 × height × width)."""
         return self.classifier(self.features(images).mean((2, 3)))
+
+
+class MobileNetV1(nn.Module):
+    """MobileNetV1: ``features.0``, then 13 pairs of a depthwise and a pointwise convolution, and ``classifier.1``.
+
+    Parameters
+    ----------
+    width
+        Multiplier of all channels: 1, 0.75, 0.5 or 0.25.
+    num_classes
+        Outputs of the last layer; 1001 where class 0 is "background".
+    padding
+        How convolutions of stride 2 pad: ``"tensorflow"`` right and bottom only, as the published weights were
+        trained, or ``"symmetric"``.
+
+    References
+    ----------
+    Howard et al. (2017). MobileNets: efficient convolutional neural networks for mobile vision applications.
+    arXiv:1704.04861.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.networks import MobileNetV1
+    >>> MobileNetV1(0.25, num_classes=10).eval()(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 10])
+    """
+
+    #: channels and stride of each pair
+    PAIRS = (
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *(((512, 1),) * 5),
+        (1024, 2),
+        (1024, 1),
+    )
+
+    def __init__(self, width: float = 1.0, num_classes: int = 1001, padding: Padding = "tensorflow") -> None:
+        super().__init__()
+        _check_padding(padding)
+        if not width > 0:
+            raise ValueError(f"width is {width}; it must be above 0, such as 0.75.")
+        channels = max(8, int(32 * width))
+        blocks: list[nn.Module] = [_conv_norm(3, channels, 3, 2, padding=padding)]
+        for wanted, stride in self.PAIRS:
+            depthwise = _conv_norm(channels, channels, 3, stride, groups=channels, padding=padding)
+            wider = max(8, int(wanted * width))
+            blocks.append(nn.Sequential(depthwise, _conv_norm(channels, wider, 1)))
+            channels = wider
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Sequential(nn.Dropout(0.001), nn.Linear(channels, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class scores (batch × classes) of RGB images (batch × 3 × height × width)."""
+        return self.classifier(self.features(images).mean((2, 3)))
+
+
+class VGG16(nn.Module):
+    """VGG16 with torchvision's names: ``features.0`` … ``features.30``, ``classifier.0`` … ``classifier.6``.
+
+    Parameters
+    ----------
+    num_classes
+        Outputs of the last layer.
+
+    References
+    ----------
+    Simonyan & Zisserman (2015). Very deep convolutional networks for large-scale image recognition. ICLR.
+
+    Examples
+    --------
+    >>> from cerebridge.models.networks import VGG16
+    >>> [VGG16.STAGES, VGG16.HIDDEN]
+    [((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), 4096]
+    """
+
+    #: channels and convolutions between two poolings
+    STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+    HIDDEN = 4096
+
+    def __init__(self, num_classes: int = 1000) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, repeats in self.STAGES:
+            for _ in range(repeats):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.classifier = nn.Sequential(
+            nn.Linear(channels * 49, self.HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(self.HIDDEN, self.HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(self.HIDDEN, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class scores (batch × classes) of RGB images (batch × 3 × height × width)."""
+        return self.classifier(self.avgpool(self.features(images)).flatten(1))
 
 
 class _CifarBlock(nn.Module):

@@ -1,25 +1,37 @@
-"""Named networks, and proof that their weights were loaded."""
+"""Networks by name, from the package itself, torchvision, timm and transformers, and proof that they are loaded."""
 
 from __future__ import annotations
 
-import hashlib
-import warnings
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from .names import describe, nearest
-from .networks import CifarResNet, MobileNetV2, TinyNet
+from .hub import from_transformers_zoo
+from .loading import Loading, fingerprint, prove
+from .names import nearest
+from .networks import VGG16, CifarResNet, MobileNetV1, MobileNetV2, TinyNet
 from .preprocessing import IMAGENET, Preprocessing
+from .sources import (
+    Sourced,
+    Weights,
+    build,
+    fill_from,
+    fixed_image,
+    from_timm_zoo,
+    from_torchvision_zoo,
+    import_package,
+)
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
+__all__ = ["NETWORKS", "SOURCES", "Loading", "NetworkSpec", "fingerprint", "list_networks", "load"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class NetworkSpec:
 
 
 _CIFAR = Preprocessing(size=32, mean=IMAGENET.mean, std=IMAGENET.std, resample="bicubic")
+_CROPPED = replace(IMAGENET, resize=256, keep_aspect=True)
 _CIFAR_LAYERS = ("conv1", "layer1", "layer2", "layer3", "linear")
 
 #: the zoo, by name
@@ -46,9 +59,21 @@ NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType(
         ),
         "mobilenet_v2_torchvision": NetworkSpec(
             MobileNetV2,
-            IMAGENET,
+            _CROPPED,
             ("features.3", "features.6", "features.10", "features.13", "features.17"),
             "MobileNetV2 as torchvision pads and normalises it: 1000 classes of ImageNet",
+        ),
+        "mobilenet_v1": NetworkSpec(
+            partial(MobileNetV1, 0.75),
+            Preprocessing(size=192, mean=(128 / 255,) * 3, std=(128 / 255,) * 3),
+            ("features.1", "features.3", "features.5", "features.11", "features.13"),
+            "MobileNetV1 as Google trained it on ImageNet, 0.75 wide, for 192 pixels: 1001 classes",
+        ),
+        "vgg16": NetworkSpec(
+            VGG16,
+            _CROPPED,
+            ("features.4", "features.9", "features.16", "features.23", "features.30"),
+            "VGG16 with torchvision's names: 1000 classes of ImageNet",
         ),
         "cifar_resnet20": NetworkSpec(
             partial(CifarResNet, 20), _CIFAR, _CIFAR_LAYERS, "ResNet-20 for CIFAR-10"
@@ -66,60 +91,49 @@ NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class Loading:
-    """What became of the weights: how many of the network's tensors they filled, and which they did not."""
-
-    source: str
-    matched: int
-    total: int
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    reshaped: tuple[str, ...] = ()
-    fingerprint: str = ""
-
-    @property
-    def complete(self) -> bool:
-        """Say whether every tensor of the network and of the file found its partner."""
-        return not (self.missing or self.unexpected or self.reshaped)
-
-    def __str__(self) -> str:
-        """One sentence, without a full stop."""
-        parts = [f"{self.matched} of {self.total} tensors matched"]
-        for names, what in (
-            (self.missing, "missing in the weights"),
-            (self.unexpected, "unknown to the network"),
-            (self.reshaped, "of another shape"),
-        ):
-            if names:
-                parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
-        return "; ".join(parts)
+#: where networks come from beside the package itself
+SOURCES: Mapping[str, Callable[..., Sourced]] = MappingProxyType(
+    {
+        "torchvision": from_torchvision_zoo,
+        "timm": from_timm_zoo,
+        "transformers": from_transformers_zoo,
+    }
+)
 
 
 def load(
-    name: str, weights: str | Path, *, allow_partial: bool = False, seed: int = 0, **options: Any
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    allow_partial: bool = False,
+    seed: int = 0,
+    **options: Any,
 ) -> nn.Module:
-    """Load a named network in evaluation mode.
+    """Load a named network in evaluation mode, with proof that its weights are in place.
 
     Parameters
     ----------
     name
-        One of ``models.NETWORKS``.
+        One of ``models.NETWORKS``, or a source and a name there: ``"torchvision/resnet18"``,
+        ``"timm/vit_tiny_patch16_224"``, ``"transformers/<folder or id of the hub>"``. See :func:`list_networks`.
     weights
-        A ``.safetensors``, ``.pt``, ``.pth`` or ``.th`` file, a folder with exactly one of these, or ``"random"``
-        for an untrained network. Nothing is unpickled but tensors.
+        A ``.safetensors``, ``.pt``, ``.pth``, ``.th``, ``.bin`` or ``.tflite`` file, a folder with exactly one of
+        these, or ``"random"`` for an untrained network. ``None`` or ``"pretrained"``: the published ones, from the
+        local cache of torch or the hub, else fetched (of a folder of transformers: its own). Nothing is unpickled
+        but tensors.
     allow_partial
         Accept weights that do not fill the network exactly; the rest stays random, with a warning.
     seed
         Of the random weights; the global random state is left alone.
     options
-        To the network's constructor, such as ``num_classes``.
+        To the network's constructor, such as ``num_classes``; for transformers also ``head="CausalLM"`` and the like.
 
     Returns
     -------
     torch.nn.Module
-        With ``.preprocess`` (what turns a stimulus into its input), ``.loading`` (a :class:`Loading`) and
-        ``.layers`` (layers worth extracting).
+        With ``.preprocess`` (what turns an image into its input, where it takes images), ``.loading`` (a
+        :class:`~cerebridge.models.loading.Loading`) and, where the network has nothing else of that name, ``.layers``
+        (layers worth extracting). Networks of transformers also know their ``.folder``, where the tokenizer lies.
 
     Raises
     ------
@@ -127,6 +141,8 @@ def load(
         If there are no such weights.
     ValueError
         If the name is unknown, the file is damaged, or its tensors do not match the network's.
+    ImportError
+        If the source is not installed.
 
     Examples
     --------
@@ -134,103 +150,78 @@ def load(
     >>> net = models.load("tiny", weights="random", seed=1)
     >>> print(net.loading)
     0 of 20 tensors matched
+    >>> net.loading.deterministic
+    True
     """
-    if name not in NETWORKS:
-        raise ValueError(f"there is no network {name!r}; {nearest(name, NETWORKS)}.")
-    spec = NETWORKS[name]
+    source, _, rest = name.partition("/")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = spec.build(**options)
-    if weights == "random":
-        loading = Loading("random", 0, len(_tensors(net)), fingerprint=fingerprint(net))
-    else:
-        path = _weight_file(Path(weights))
-        loading = _fill(net, _read_weights(path), path, allow_partial)
-    facts: dict[str, Any] = {"preprocess": spec.preprocess, "loading": loading, "layers": spec.layers}
-    for key, fact in facts.items():
-        setattr(net, key, fact)
-    return net.eval()
+        if name in NETWORKS:
+            sourced = _load_own(name, weights, allow_partial, options)
+        elif rest and source in SOURCES:
+            sourced = SOURCES[source](rest, weights, allow_partial, options)
+        else:
+            raise ValueError(
+                f"there is no network {name!r}; {nearest(name, NETWORKS)}, and those of "
+                f"{', '.join(f'{each}/' for each in SOURCES)}."
+            )
+        net = sourced.net
+        loading = prove(net, sourced.loading, sourced.inputs, sourced.packages)
+    loading = replace(loading, source=loading.source if name in NETWORKS else f"{name}: {loading.source}")
+    layers = NETWORKS[name].layers if name in NETWORKS else _repeated_blocks(net)
+    for key, fact in (("preprocess", sourced.preprocess), ("loading", loading), ("layers", layers)):
+        if fact is not None and not hasattr(net, key):
+            setattr(net, key, fact)
+    return net
 
 
-def fingerprint(net: nn.Module) -> str:
-    """Hash a network's structure and the values of all its tensors.
+def list_networks(pattern: str = "*") -> list[str]:
+    """List the names that :func:`load` knows: the package's own, and those of the sources that are installed.
+
+    Parameters
+    ----------
+    pattern
+        Such as ``"timm/vit_*"`` or ``"*resnet18*"``. Of transformers, what lies in the hub's cache is listed.
 
     Examples
     --------
     >>> from cerebridge import models
-    >>> first, second = (models.load("tiny", weights="random", seed=1) for _ in range(2))
-    >>> models.fingerprint(first) == models.fingerprint(second)
-    True
+    >>> models.list_networks("cifar*")
+    ['cifar_resnet20', 'cifar_resnet56']
     """
-    digest = hashlib.sha256(describe(net).encode())
-    for name, tensor in sorted(_tensors(net).items()):
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
+    names = list(NETWORKS)
+    if find_spec("torchvision") is not None:
+        names += [f"torchvision/{name}" for name in import_package("torchvision").models.list_models()]
+    if find_spec("timm") is not None:
+        names += [f"timm/{name}" for name in import_package("timm").list_models()]
+    if find_spec("huggingface_hub") is not None:
+        names += [f"transformers/{name}" for name in _cached_repositories()]
+    return [name for name in names if fnmatch(name, pattern)]
 
 
-def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers; the step counters of batch norms say nothing about the function."""
-    return {name: t for name, t in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+def _load_own(name: str, weights: Weights, allow_partial: bool, options: Mapping[str, Any]) -> Sourced:
+    if weights in (None, "pretrained"):
+        raise ValueError(f"the network {name!r} comes without weights; give weights=, a file or 'random'.")
+    spec = NETWORKS[name]
+    net = build(spec.build, name, options)
+    loading = fill_from(net, weights, allow_partial)
+    return Sourced(net.eval(), loading, spec.preprocess, fixed_image(spec.preprocess.size))
 
 
-def _weight_file(path: Path) -> Path:
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES)
-        if len(files) != 1:
-            held = ", ".join(file.name for file in files) or "none"
-            raise ValueError(
-                f"the folder {path} must hold exactly one file of weights, but holds {held}; name the file."
-            )
-        return files[0]
-    if not path.is_file():
-        raise FileNotFoundError(f"there are no weights at {path}; give a file, or weights='random'.")
-    if path.suffix not in WEIGHT_SUFFIXES:
-        raise ValueError(f"{path} is no file of weights; give one of {', '.join(WEIGHT_SUFFIXES)}.")
-    return path
+def _repeated_blocks(net: nn.Module) -> tuple[str, ...]:
+    """The blocks that a network repeats: numbered modules with parts of their own, the longest such row."""
+    rows: dict[str, list[str]] = {}
+    for name, module in net.named_modules():
+        parent, _, last = name.rpartition(".")
+        if re.fullmatch(r"\d+", last) and any(module.children()):
+            rows.setdefault(parent, []).append(name)
+    return tuple(max(rows.values(), key=len, default=()))
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _cached_repositories() -> list[str]:
+    hub = import_package("huggingface_hub")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in whatever part of its reader meets the damage
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is damaged or no file of tensors ({reason}); fetch it again.") from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise ValueError(f"{path} holds no dictionary of tensors; save the network's state_dict().")
-    tensors = cast(dict[str, Tensor], content)
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def _fill(net: nn.Module, weights: Mapping[str, Tensor], path: Path, allow_partial: bool) -> Loading:
-    own = _tensors(net)
-    given = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
-    fitting = {
-        name: tensor for name, tensor in given.items() if name in own and tensor.shape == own[name].shape
-    }
-    with torch.no_grad():
-        for name, tensor in fitting.items():
-            own[name].copy_(tensor)
-    loading = Loading(
-        source=path.name,
-        matched=len(fitting),
-        total=len(own),
-        missing=tuple(name for name in own if name not in given),
-        unexpected=tuple(name for name in given if name not in own),
-        reshaped=tuple(name for name in given if name in own and name not in fitting),
-        fingerprint=fingerprint(net),
-    )
-    if not loading.complete:
-        if not allow_partial or not fitting:
-            raise ValueError(
-                f"{path} does not fit the network: {loading}; give the network's own weights"
-                f"{' or allow_partial=True' if fitting else ''}."
-            )
-        warnings.warn(f"{path.name} fills the network in part: {loading}; the rest is random.", stacklevel=3)
-    return loading
+        found = hub.scan_cache_dir().repos
+    except hub.CacheNotFound:
+        return []
+    return sorted(repository.repo_id for repository in found if repository.repo_type == "model")
