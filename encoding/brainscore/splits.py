@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -79,23 +80,32 @@ class CrossValidation:
         ValueError
             If a coordinate is missing, the sizes do not fit, or a split would have the same values on both sides.
         """
-        values = self._labels(array, self.split_coord, "split")
-        first = (
-            np.unique(values, return_index=True)[1] if self.unique_split_values else np.arange(len(values))
-        )
+        codes, values = pd.factorize(self._labels(array, self.split_coord, "split"))
+        rows = np.arange(len(codes))
+        if self.unique_split_values:
+            rows = rows[np.unique(codes, return_index=True)[1][np.argsort(values)]]
         strata = None
         if self.stratification_coord is not None:
-            strata = self._labels(array, self.stratification_coord, "stratification")[first]
+            strata = self._labels(array, self.stratification_coord, "stratification")[rows]
         try:
-            drawn = list(self._splitter().split(np.zeros(len(first)), strata))
+            drawn = list(self._splitter().split(np.zeros(len(rows)), strata))
         except ValueError as error:
             balanced = "" if strata is None else f", balanced by {self.stratification_coord!r},"
             raise ValueError(
-                f"{len(first)} values of {self.split_coord!r} cannot be split{balanced} ({str(error).rstrip('.')}); "
+                f"{len(rows)} values of {self.split_coord!r} cannot be split{balanced} ({str(error).rstrip('.')}); "
                 "give other sizes in crossvalidation_kwargs"
                 f"{'' if strata is None else ', or stratification_coord=None'}."
             ) from None
-        return [self._rows(values, values[first[train]], values[first[test]]) for train, test in drawn]
+        found = []
+        for train, test in ((codes[rows[side]] for side in sides) for sides in drawn):
+            both = np.intersect1d(train, test)
+            if both.size:
+                raise ValueError(
+                    f"a split would have {self.split_coord} {quoted(values[both[0]])} in training and test; average "
+                    "repeats first, or give unique_split_values=True."
+                )
+            found.append(Split(*(torch.from_numpy(np.flatnonzero(np.isin(codes, s))) for s in (train, test))))
+        return found
 
     def _splitter(self) -> Any:
         from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, StratifiedShuffleSplit
@@ -112,16 +122,6 @@ class CrossValidation:
             test_size=self.test_size,
             random_state=self.random_state,
         )
-
-    def _rows(self, values: NDArray[Any], train: NDArray[Any], test: NDArray[Any]) -> Split:
-        both = np.intersect1d(train, test)
-        if both.size:
-            raise ValueError(
-                f"a split would have {self.split_coord} {quoted(both[0])} in training and test; average repeats first, "
-                "or give unique_split_values=True."
-            )
-        rows = (np.flatnonzero(np.isin(values, side)) for side in (train, test))
-        return Split(*(torch.from_numpy(side) for side in rows))
 
     def _labels(self, array: xr.DataArray, name: str, purpose: str) -> NDArray[Any]:
         try:
