@@ -64,7 +64,7 @@ NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType(
             "MobileNetV2 as torchvision pads and normalises it: 1000 classes of ImageNet",
         ),
         "mobilenet_v1": NetworkSpec(
-            partial(MobileNetV1, 0.75),
+            partial(MobileNetV1, width=0.75),
             Preprocessing(size=192, mean=(128 / 255,) * 3, std=(128 / 255,) * 3),
             ("features.1", "features.3", "features.5", "features.11", "features.13"),
             "MobileNetV1 as Google trained it on ImageNet, 0.75 wide, for 192 pixels: 1001 classes",
