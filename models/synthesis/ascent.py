@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...neuro.progress import track
 from ..devices import resolve_device
-from ..preprocessing import resize
 from ..stimuli import StimulusSet
-from ..taps import evaluating
+from .images import as_images, as_pictures, one_score_each, ready
 from .objectives import Objective
 
 Array = NDArray[Any]
@@ -164,7 +162,7 @@ def maximise(
     rng = np.random.default_rng(random_state)
     shifts = [tuple(rng.integers(-jitter, jitter + 1, 2).tolist()) for _ in range(steps)]
     # steps over images, not over weights: nothing is trained, so that the trainer has no part in it
-    with _ready(objective, where):
+    with ready(objective, where):
         before = follow.score(state)
         course, speed = [], torch.zeros_like(state)
         for k in track(range(steps), "ascending", show=progress):
@@ -173,8 +171,7 @@ def maximise(
             state = state + learning_rate * (1 + math.cos(math.pi * k / steps)) / 2 * speed
             course.append(scores)
         after = follow.score(state)
-        images = follow.show(state).cpu().numpy()
-    images = images if flat else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        images = as_pictures(follow.show(state))
     return Synthesis(images, after, before, np.stack(course))
 
 
@@ -190,7 +187,7 @@ class _Ascent:
 
     def score(self, state: Tensor) -> Array:
         with torch.no_grad():
-            return _scores(self.objective(self.show(state)), len(state)).cpu().numpy()
+            return one_score_each(self.objective(self.show(state)), len(state)).cpu().numpy()
 
     def gradient(
         self, state: Tensor, shift: tuple[int, ...], progress: float, first: bool
@@ -199,7 +196,7 @@ class _Ascent:
         state = state.detach().requires_grad_()
         shown = self.show(state)
         moved = torch.roll(shown, shift, (-2, -1)) if any(shift) else shown
-        scores = _scores(self.objective(moved), len(state))
+        scores = one_score_each(self.objective(moved), len(state))
         if not scores.requires_grad:
             raise ValueError(
                 "the objective is not differentiable: its scores do not depend on the images by operations of torch; "
@@ -225,28 +222,6 @@ class _Ascent:
         return scores.detach().cpu().numpy(), step / size.reshape(-1, *[1] * (step.ndim - 1))
 
 
-@contextmanager
-def _ready(objective: Objective, device: torch.device) -> Iterator[None]:
-    """The objective on its device, in evaluation mode and with gradients; as it was afterwards."""
-    if not isinstance(objective, nn.Module):
-        yield
-        return
-    with evaluating(objective, device), torch.enable_grad():
-        yield
-
-
-def _scores(scores: Any, n: int) -> Tensor:
-    if not isinstance(scores, Tensor):
-        raise ValueError(
-            f"the objective gives {type(scores).__name__}; give a tensor with one score an image."
-        )
-    if scores.numel() != n or scores.ndim > 2:
-        raise ValueError(
-            f"the objective gives the shape {tuple(scores.shape)} for {n} images; give one score an image."
-        )
-    return scores.reshape(n)
-
-
 def _require(**values: float) -> None:
     for name, value in values.items():
         whole = name == "learning_rate" or isinstance(value, int | np.integer)
@@ -263,24 +238,7 @@ def _begin(start: Any, n: int, size: int, bounds: tuple[float, float] | None, ra
     if start is None:
         noise = [np.random.default_rng([random_state, k]).standard_normal((3, size, size)) for k in range(n)]
         return (low + high) / 2 + (high - low) * NOISE * torch.from_numpy(np.stack(noise)).float()
-    if isinstance(start, StimulusSet):
-        start = np.stack([resize(stimulus, size) for stimulus in start])
-    begun = start.detach().cpu() if isinstance(start, Tensor) else torch.from_numpy(np.array(start))
-    if not isinstance(start, Tensor) and begun.ndim in (3, 4):
-        begun = (begun if begun.ndim == 4 else begun[None]).movedim(-1, 1)
-    if begun.ndim not in (2, 4) or (begun.ndim == 4 and begun.shape[1] != 3):
-        raise ValueError(
-            f"start= has the shape {tuple(begun.shape)}; give images with three channels, or n × values."
-        )
-    begun = begun.float() / 255 if begun.dtype == torch.uint8 else begun.float()
-    if not torch.isfinite(begun).all():
-        raise ValueError("start= has NaN or infinite values; repair or leave them out.")
-    if bounds is not None and (begun.min() < low or begun.max() > high):
-        raise ValueError(
-            f"start= has values from {begun.min():.3g} to {begun.max():.3g}, outside bounds={bounds}; scale it, or "
-            "give its own bounds."
-        )
-    return begun
+    return as_images(start, size, bounds, "start")
 
 
 def _limits(

@@ -148,7 +148,9 @@ def test_a_unit_of_a_network_is_driven_and_the_network_left_as_it_was():
     before = models.fingerprint(net)
     with torch.no_grad():
         unit = int(Features(net.eval(), "conv3", pool="global")(torch.full((1, 3, 32, 32), 0.5)).argmax())
-    made = maximise(LayerObjective(net.train(), "conv3", unit), size=32, n=2, steps=40, learning_rate=0.5, jitter=2)
+    made = maximise(
+        LayerObjective(net.train(), "conv3", unit), size=32, n=2, steps=40, learning_rate=0.5, jitter=2
+    )
     assert (made.scores > 2 * made.before).all()
     assert net.training and models.fingerprint(net) == before
     assert all(parameter.grad is None for parameter in net.parameters())
