@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from .experts import ablate_experts, find_expert_units
     from .heads import attribute_heads
     from .interaction import LocalInteractionBasis
-    from .massive import report_massive_activations
+    from .massive import fit_massive_course, report_massive_activations
     from .paths import find_neuron_path
     from .selectivity import find_selective_units
     from .seminmf import SemiNMF
     from .sparsity import report_sparsity
-    from .voids import report_voids
+    from .voids import bypass_layers, keep_last_active, report_voids
 
 #: where each public name lives; imported on first use
 _HOMES = {
@@ -25,9 +25,12 @@ _HOMES = {
     "SparseAutoencoder": "autoencoders",
     "ablate_experts": "experts",
     "attribute_heads": "heads",
+    "bypass_layers": "voids",
     "find_expert_units": "experts",
     "find_neuron_path": "paths",
     "find_selective_units": "selectivity",
+    "fit_massive_course": "massive",
+    "keep_last_active": "voids",
     "report_dark_matter": "darkmatter",
     "report_massive_activations": "massive",
     "report_sparsity": "sparsity",
@@ -40,9 +43,12 @@ __all__ = [
     "SparseAutoencoder",
     "ablate_experts",
     "attribute_heads",
+    "bypass_layers",
     "find_expert_units",
     "find_neuron_path",
     "find_selective_units",
+    "fit_massive_course",
+    "keep_last_active",
     "report_dark_matter",
     "report_massive_activations",
     "report_sparsity",
