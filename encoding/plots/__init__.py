@@ -13,6 +13,7 @@ from .maps import plot_map
 from .matrices import plot_confusion, plot_rdms
 from .mds import plot_mds
 from .partition import plot_partition
+from .pictures import plot_pictures
 from .profiles import plot_comparison, plot_profile, plot_timecourse
 from .readouts import plot_attention_maps
 
@@ -33,6 +34,7 @@ __all__ = [
     "plot_order",
     "plot_partition",
     "plot_persistence",
+    "plot_pictures",
     "plot_profile",
     "plot_rdms",
     "plot_time_matrix",
