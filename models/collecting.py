@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ..neuro.assembly import Table, assemble
 from ..neuro.layers import Layer, label_features
+from .sidestreams import HostCopies
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -72,13 +74,13 @@ class MemoryWriter:
         for layer, array in values.items():
             self._values[start : start + len(array), self._columns[layer]] = array.reshape(len(array), -1)
 
-    def array(self, presentation: Table, provenance: str) -> xr.DataArray:
+    def array(self, presentation: Table, provenance: str, neuroid: Table | None = None) -> xr.DataArray:
         """Label what was collected."""
         layers = [Layer(name, shape, self._values.dtype.str) for name, shape in self.shapes.items()]
         return assemble(
             self._values,
             presentation=presentation,
-            neuroid=label_features(layers),
+            neuroid=label_features(layers) if neuroid is None else neuroid,
             modality="activation",
             units="a.u.",
             provenance=provenance,
@@ -112,7 +114,7 @@ class Shards:
     >>> writer = MemoryWriter(4, {"fc": (3,)}, np.dtype("float32"))
     >>> with Shards(writer, {"fc": (3,)}, torch.float32, 2, list("abcd"), torch.device("cpu")) as shards:
     ...     for rows in (range(0, 2), range(2, 4)):
-    ...         _ = shards.place(rows)["fc"].fill_(rows.start)
+    ...         shards.keep("fc", torch.full((2, 3), float(rows.start)), rows)
     ...         shards.commit(rows)
     >>> writer.array({"stimulus_id": list("abcd")}, "by hand").values[:, 0].tolist()
     [0.0, 0.0, 2.0, 2.0]
@@ -127,65 +129,73 @@ class Shards:
         stimulus_ids: Sequence[Any],
         device: torch.device,
     ) -> None:
-        self._writer, self._ids, self._rows, self._dtype = writer, stimulus_ids, rows, dtype
-        self._asynchronous = device.type == "cuda"
+        self._writer, self._ids, self._rows = writer, stimulus_ids, rows
+        self._copies = HostCopies(device)
         self._buffers = [
-            {
-                layer: torch.empty((rows, *shape), dtype=dtype, pin_memory=self._asynchronous)
-                for layer, shape in shapes.items()
-            }
+            {layer: self._copies.empty((rows, *shape), dtype) for layer, shape in shapes.items()}
             for _ in range(2)
         ]
-        self._filled = range(0)
+        # rows of the shard that is being filled: those that were placed, and of these those that are complete
+        self._placed = self._complete = range(0)
+        self._coming: deque[tuple[range, torch.cuda.Event | None]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._writing: Future[None] | None = None
 
-    def place(self, rows: range) -> dict[str, Tensor]:
-        """Give each layer's place for the outputs of a batch."""
-        if rows.start != self._filled.stop or len(self._filled) + len(rows) > self._rows:
+    def keep(self, layer: str, values: Tensor, rows: range) -> None:
+        """Take the outputs of a layer for a batch.
+
+        Raises
+        ------
+        ValueError
+            If they are shaped unlike those of the first stimulus.
+        """
+        if rows.start != self._placed.stop or rows.stop - self._placed.start > self._rows:
             self._flush()
-            self._filled = range(rows.start, rows.start)
-        start = len(self._filled)
-        return {layer: buffer[start : start + len(rows)] for layer, buffer in self._buffers[0].items()}
+            self._placed = self._complete = range(rows.start, rows.start)
+        place = self._of(rows)[layer]
+        check_shape(layer, values.shape, place.shape)
+        self._copies.copy(place, values)
 
     def commit(self, rows: range) -> None:
-        """Count a batch as complete.
+        """Count a batch as taken.
 
         Raises
         ------
         ValueError
             If there are values that are not finite, naming layer and stimulus.
         """
-        if self._asynchronous:
-            torch.cuda.synchronize()
-        for layer, place in self.place(rows).items():
-            # a sum is a tenth of the work of a test, and finite sums have finite terms
-            if not math.isfinite(place.sum(dtype=torch.float32)):
-                self._refuse_infinite(layer, place, rows)
-        self._filled = range(self._filled.start, rows.stop)
+        self._placed = range(self._placed.start, rows.stop)
+        self._coming.append((rows, self._copies.mark()))
+        self._check(self._copies.lag)
 
-    def _refuse_infinite(self, layer: str, place: Tensor, rows: range) -> None:
-        finite = torch.isfinite(place).flatten(1).all(1)
-        if not finite.all():
-            row = rows[int((~finite).nonzero()[0])]
-            hint = (
-                "use dtype='float32'"
-                if self._dtype == torch.float16
-                else "check the network and its preprocessing"
-            )
-            raise ValueError(
-                f"the layer {layer!r} gives NaN or infinite values for stimulus {self._ids[row]!r}; {hint}."
-            )
+    def _of(self, rows: range) -> dict[str, Tensor]:
+        """Each layer's place for the outputs of a batch."""
+        start = rows.start - self._placed.start
+        return {layer: buffer[start : start + len(rows)] for layer, buffer in self._buffers[0].items()}
+
+    def _check(self, lag: int) -> None:
+        """Wait for all batches but the last ones, and see that their values are finite."""
+        while len(self._coming) > lag:
+            rows, mark = self._coming.popleft()
+            self._copies.finish(mark)
+            for layer, place in self._of(rows).items():
+                check_finite(layer, place, rows, self._ids)
+            self._complete = range(self._complete.start, rows.stop)
 
     def _flush(self) -> None:
-        if len(self._filled):
+        self._check(0)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the thread write what is complete, and go on in the other buffers."""
+        if len(self._complete):
             self._wait()
             values = {
-                layer: buffer[: len(self._filled)].numpy() for layer, buffer in self._buffers[0].items()
+                layer: buffer[: len(self._complete)].numpy() for layer, buffer in self._buffers[0].items()
             }
-            self._writing = self._thread.submit(self._writer.write, self._filled.start, values)
+            self._writing = self._thread.submit(self._writer.write, self._complete.start, values)
             self._buffers.reverse()
-            self._filled = range(0)
+            self._complete = range(0)
 
     def _wait(self) -> None:
         if self._writing is not None:
@@ -200,8 +210,57 @@ class Shards:
     ) -> None:
         """Write what is complete, unless writing is what failed."""
         try:
+            if error is None:
+                self._check(0)
             if self._writing is None or not self._writing.done() or self._writing.exception() is None:
-                self._flush()
+                self._hand_over()
             self._wait()
         finally:
             self._thread.shutdown()
+
+
+def check_shape(layer: str, given: Sequence[int], expected: Sequence[int]) -> None:
+    """Refuse the output for a batch if it is shaped unlike that of the first stimulus.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer and both shapes.
+
+    Examples
+    --------
+    >>> from cerebridge.models.collecting import check_shape
+    >>> check_shape("fc", (3, 4), (3, 4))
+    """
+    if tuple(given) != tuple(expected):
+        raise ValueError(
+            f"the layer {layer!r} gives the shape {tuple(given)} where the first stimulus led to {tuple(expected)}; "
+            "let preprocess= bring all stimuli to one size."
+        )
+
+
+def check_finite(layer: str, values: Tensor, rows: Sequence[int], stimulus_ids: Sequence[Any]) -> None:
+    """Refuse values that are missing or infinite.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer and the first stimulus.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.collecting import check_finite
+    >>> check_finite("fc", torch.ones(2, 3), range(2), ["a", "b"])
+    """
+    # a sum is a tenth of the work of a test, and finite sums have finite terms
+    if math.isfinite(values.sum(dtype=torch.float32)):
+        return
+    finite = torch.isfinite(values).flatten(1).all(1)
+    if not finite.all():
+        row = rows[int((~finite).nonzero()[0])]
+        half = values.dtype == torch.float16
+        hint = "use dtype='float32'" if half else "check the network and its preprocessing"
+        raise ValueError(
+            f"the layer {layer!r} gives NaN or infinite values for stimulus {stimulus_ids[row]!r}; {hint}."
+        )

@@ -176,7 +176,7 @@ def plan_batches(
     # the batch that runs, the one decoded ahead and its stacked copy; one shard is filled while another is written
     running = forward * WORKSPACE + 3 * inputs
     free = memory - labels
-    size = batch_size or _power_of_two(min(free / (running + 2 * outputs), _worthwhile(forward, device)))
+    size = choose_batch(forward, inputs, outputs, free=free, batch_size=batch_size, device=device, share=1)
     needed = labels + size * (running + 2 * outputs)
     if needed > memory:
         what = "one stimulus" if size == 1 else f"a batch of {size}"
@@ -188,6 +188,29 @@ def plan_batches(
     batches = int(min(SHARD_BYTES, (free - size * running) / 2) // max(size * outputs, 1))
     shard_rows = size * max(1, batches)
     return Plan(size, shard_rows, int(labels + size * running + 2 * shard_rows * outputs))
+
+
+def choose_batch(
+    forward: float,
+    inputs: float,
+    outputs: float,
+    *,
+    free: float,
+    batch_size: int | None,
+    device: torch.device,
+    share: int = 4,
+) -> int:
+    """The batch that is asked for, or the largest that is worth it and takes no more than a share of what is free.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.memory import choose_batch
+    >>> choose_batch(1e6, 1e5, 1e5, free=1e8, batch_size=None, device=torch.device("cpu"))
+    8
+    """
+    running = forward * WORKSPACE + 3 * inputs + 2 * outputs
+    return batch_size or _power_of_two(min(free / share / running, _worthwhile(forward, device)))
 
 
 def _worthwhile(forward: float, device: torch.device) -> float:
