@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -167,7 +166,10 @@ def load(
             )
         net = sourced.net
         loading = prove(net, sourced.loading, sourced.inputs, sourced.packages)
-    loading = replace(loading, source=loading.source if name in NETWORKS else f"{name}: {loading.source}")
+    if name not in NETWORKS:
+        # of a local folder its name alone, so that the record is the same wherever it lies
+        known_as = f"{source}/{Path(rest).name}" if Path(rest).expanduser().is_dir() else name
+        loading = replace(loading, source=f"{known_as}: {loading.source}")
     layers = NETWORKS[name].layers if name in NETWORKS else _repeated_blocks(net)
     for key, fact in (("preprocess", sourced.preprocess), ("loading", loading), ("layers", layers)):
         if fact is not None and not hasattr(net, key):
@@ -209,13 +211,17 @@ def _load_own(name: str, weights: Weights, allow_partial: bool, options: Mapping
 
 
 def _repeated_blocks(net: nn.Module) -> tuple[str, ...]:
-    """The blocks that a network repeats: numbered modules with parts of their own, the longest such row."""
+    """Numbered modules with parts of their own: the row that lies nearest to the surface, then the longest."""
     rows: dict[str, list[str]] = {}
     for name, module in net.named_modules():
         parent, _, last = name.rpartition(".")
-        if re.fullmatch(r"\d+", last) and any(module.children()):
+        if last[-1:].isdigit() and any(module.children()):
             rows.setdefault(parent, []).append(name)
-    return tuple(max(rows.values(), key=len, default=()))
+    repeated = {parent: names for parent, names in rows.items() if len(names) > 1}
+    parent = min(
+        repeated, key=lambda each: (len(each.split(".")) * bool(each), -len(repeated[each])), default=""
+    )
+    return tuple(repeated.get(parent, ()))
 
 
 def _cached_repositories() -> list[str]:
