@@ -80,8 +80,8 @@ def extract_text(
     words
         What the words are: a regular expression (default: letters and digits with inner hyphens and apostrophes;
         ``r"\\S+"`` takes whatever stands between blanks), or a table with ``word``, ``stimulus_id`` (if there are
-        several texts), where known ``start`` and ``end`` in characters, ``onset`` and ``offset`` in seconds, and
-        further columns. Words are matched to the tokens that reach into them.
+        several texts), where known ``start`` and ``end`` in characters, ``onset`` and ``offset`` (or ``duration``) in
+        seconds, and further columns. Words are matched to the tokens that reach into them.
     aggregate
         From the tokens of a word (or text) to one value: the ``"last"`` or ``"first"``, their ``"mean"`` or ``"sum"``.
     context

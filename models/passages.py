@@ -116,11 +116,8 @@ class ReadingPlan:
             spans += own_spans
             passages += cut
         if cuts:
-            warnings.warn(
-                f"{len(cuts)} texts or windows are longer than {self.limit} tokens and were cut: {cuts[0]}"
-                f"{', …' if len(cuts) > 1 else ''}.",
-                stacklevel=3,
-            )
+            listed = "; ".join(cuts[:3]) + ("; …" if len(cuts) > 3 else "")
+            warnings.warn(f"beyond {self.limit} tokens all is cut: {listed}.", stacklevel=3)
         if not passages:
             raise ValueError(
                 f"of no text a whole word remains within {self.limit} tokens; raise max_length=."

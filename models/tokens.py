@@ -158,8 +158,8 @@ def find_words(
     words
         A regular expression for a word (default: runs of letters and digits with inner hyphens and apostrophes),
         or a table with ``word``, ``stimulus_id`` (may be missing where there is one text), optionally ``start``
-        and ``end`` in characters, ``onset`` and ``offset`` in seconds, and further columns, one row a word in the
-        order of its text.
+        and ``end`` in characters, ``onset`` and ``offset`` (or ``duration``) in seconds, and further columns, one row
+        a word in the order of its text.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def _assigned(table: pd.DataFrame, stimulus_ids: list[Any]) -> pd.DataFrame:
 
 
 def _check_times(table: pd.DataFrame) -> None:
-    for column in ("onset", "offset"):
+    for column in ("onset", "offset", "duration"):
         if column in table:
             times = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
             wrong = np.flatnonzero(~np.isfinite(times))
@@ -227,11 +227,15 @@ def _check_times(table: pd.DataFrame) -> None:
                     f"the {column} of word {wrong[0]} ({word!r}) is {table[column].iloc[wrong[0]]!r}; give seconds."
                 )
             table[column] = times
-    if {"onset", "offset"} <= set(table):
-        wrong = np.flatnonzero(table["offset"].to_numpy() < table["onset"].to_numpy())
-        if wrong.size:
-            word, onset, offset = table.loc[wrong[0], ["word", "onset", "offset"]]
-            raise ValueError(f"word {wrong[0]} ({word!r}) begins at {onset} s and ends at {offset} s before.")
+    if "onset" not in table or not {"offset", "duration"} & set(table):
+        return
+    if "offset" not in table:
+        table["offset"] = table["onset"] + table["duration"]
+    table["duration"] = table["offset"] - table["onset"]
+    wrong = np.flatnonzero(table["duration"].to_numpy() < 0)
+    if wrong.size:
+        word, onset, offset = table.loc[wrong[0], ["word", "onset", "offset"]]
+        raise ValueError(f"word {wrong[0]} ({word!r}) begins at {onset} s and ends before, at {offset} s.")
 
 
 def _check_places(table: pd.DataFrame, texts: Sequence[str]) -> None:
