@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from .exciting import make_exciting
     from .facets import find_facets
     from .guidance import guide
+    from .images import score_images
     from .objectives import Features, LayerObjective, ReadoutObjective
-    from .triplets import select_triplets
+    from .triplets import fit_choices, select_triplets
 
 #: where each public name lives; imported on first use
 _HOMES = {
@@ -21,10 +22,12 @@ _HOMES = {
     "ReadoutObjective": "objectives",
     "Synthesis": "ascent",
     "find_facets": "facets",
+    "fit_choices": "triplets",
     "guide": "guidance",
     "make_controversial": "controversy",
     "make_exciting": "exciting",
     "maximise": "ascent",
+    "score_images": "images",
     "select_triplets": "triplets",
 }
 
@@ -34,10 +37,12 @@ __all__ = [
     "ReadoutObjective",
     "Synthesis",
     "find_facets",
+    "fit_choices",
     "guide",
     "make_controversial",
     "make_exciting",
     "maximise",
+    "score_images",
     "select_triplets",
 ]
 
