@@ -11,13 +11,18 @@ if TYPE_CHECKING:
     from .gabor import gabor_pyramid
     from .hmax import hmax
     from .images import pixels
-    from .motion import motion_energy
+    from .motion import MotionBank, motion_energy
     from .ngrams import NGram
+    from .pathways import LocalContrast, MotionPathway, MTPooling
     from .sound import envelope, onsets, spectrogram
     from .words import place_at_onsets, surprisal, word_rate, word_statistics
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "LocalContrast": "pathways",
+    "MTPooling": "pathways",
+    "MotionBank": "motion",
+    "MotionPathway": "pathways",
     "NGram": "ngrams",
     "place_at_onsets": "words",
     "word_statistics": "words",
@@ -40,6 +45,10 @@ _HOMES = {
 __all__ = [
     "FoveatedBlur",
     "FoveatedTexture",
+    "LocalContrast",
+    "MTPooling",
+    "MotionBank",
+    "MotionPathway",
     "NGram",
     "UniformBlur",
     "colour_statistics",

@@ -41,6 +41,8 @@ class Gabors(nn.Module):
         Rows and columns of the picture.
     width
         Standard deviation of the envelope as a share of the picture.
+    balanced
+        Without it filters keep their DC, as those of 0 cycles must: they then give the mean under their envelope.
 
     Examples
     --------
@@ -52,7 +54,13 @@ class Gabors(nn.Module):
     """
 
     def __init__(
-        self, frequency: float, orientations: Sequence[float], places: int, size: int, width: float
+        self,
+        frequency: float,
+        orientations: Sequence[float],
+        places: int,
+        size: int,
+        width: float,
+        balanced: bool = True,
     ) -> None:
         super().__init__()
         at = (torch.arange(size, dtype=torch.float64) + 0.5) / size
@@ -66,6 +74,8 @@ class Gabors(nn.Module):
             for part in (angle.cos(), angle.sin())
         )
         dc = rows.sum(2)[:, :, None] * columns.sum(2)[:, None, :]
+        self.gain = 2.0 if balanced else 1.0
+        dc = dc if balanced else torch.zeros_like(dc)
         self.register_buffer("window", window.float())
         self.register_buffer("rows", torch.view_as_real(rows).float())
         self.register_buffer("columns", torch.view_as_real(columns).float())
@@ -80,4 +90,4 @@ class Gabors(nn.Module):
         even, odd = (stacked @ frames).reshape(n, orientations, 2, places, size).unbind(2)
         filtered = torch.complex(even, odd) @ columns.transpose(1, 2)
         blurred = self.window @ frames @ self.window.T
-        return 2 * (filtered - dc * blurred[:, None])
+        return self.gain * (filtered - dc * blurred[:, None])
