@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .paths import find_neuron_path
     from .selectivity import find_selective_units
     from .seminmf import SemiNMF
-    from .sparsity import report_sparsity
+    from .sparsity import fit_activation_ratio, report_sparsity
     from .voids import bypass_layers, keep_last_active, report_voids
 
 #: where each public name lives; imported on first use
@@ -29,6 +29,7 @@ _HOMES = {
     "find_expert_units": "experts",
     "find_neuron_path": "paths",
     "find_selective_units": "selectivity",
+    "fit_activation_ratio": "sparsity",
     "fit_massive_course": "massive",
     "keep_last_active": "voids",
     "report_dark_matter": "darkmatter",
@@ -47,6 +48,7 @@ __all__ = [
     "find_expert_units",
     "find_neuron_path",
     "find_selective_units",
+    "fit_activation_ratio",
     "fit_massive_course",
     "keep_last_active",
     "report_dark_matter",
