@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .names import describe
-from .taps import Inputs, evaluating
+from .taps import Inputs, evaluating, first_tensor, run_network
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".tflite")
 #: numbers that stand for one forward pass, and how far each may lie off on other threads, batches and devices
@@ -341,7 +341,5 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
 def _pass_forward(net: nn.Module, inputs: Inputs) -> np.ndarray:
     home = next((tensor.device for tensor in (*net.parameters(), *net.buffers())), torch.device("cpu"))
     with evaluating(net, home):
-        output = net(**inputs) if isinstance(inputs, Mapping) else net(inputs)
-    while not isinstance(output, Tensor):
-        output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
+        output = first_tensor(run_network(net, inputs))
     return output.float().cpu().numpy().ravel()

@@ -125,7 +125,7 @@ class LayerTaps:
         started: Counter[nn.Module] = Counter()
         finished: Counter[nn.Module] = Counter()
         outstanding = sum(map(len, self._taps.values()))
-        n, real = _count(inputs), real_tokens(inputs)
+        n, real = count_stimuli(inputs), real_tokens(inputs)
 
         def deliver(tap: _Tap, content: Any) -> None:
             nonlocal outstanding
@@ -160,7 +160,7 @@ class LayerTaps:
         handles = [module.register_forward_pre_hook(before, with_kwargs=True) for module in self._taps]
         handles += [module.register_forward_hook(after) for module in self._taps]
         try:
-            self.net(**inputs) if isinstance(inputs, Mapping) else self.net(inputs)
+            run_network(self.net, inputs)
             for tap in (tap for taps in self._taps.values() for tap in taps if tap.runs):
                 deliver(tap, torch.stack(tap.runs, 1))
         except _AllHeard:
@@ -243,26 +243,54 @@ def _batch_first(module: nn.Module, output: Any) -> Any:
     owner = getattr(module, "self_attn", module)
     if not isinstance(owner, nn.RNNBase | nn.MultiheadAttention) or owner.batch_first:
         return output
-    output = _first_tensor(output)
+    output = first_tensor(output)
     return output.transpose(0, 1) if isinstance(output, Tensor) and output.ndim == 3 else output
 
 
-def _count(inputs: Inputs) -> int:
-    """Stimuli of one batch."""
+def count_stimuli(inputs: Inputs) -> int:
+    """Count the stimuli of one batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.taps import count_stimuli
+    >>> count_stimuli({"input_ids": torch.zeros(2, 5)})
+    2
+    """
     if isinstance(inputs, Tensor):
         return len(inputs)
     return len(next(value for value in inputs.values() if isinstance(value, Tensor)))
 
 
-def _first_tensor(output: Any) -> Any:
-    """The output proper: of a tuple or mapping (recurrent layers, attention, transformers) the first entry."""
+def run_network(net: nn.Module, inputs: Inputs) -> Any:
+    """Run a network on one batch: a tensor, or what it takes by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.taps import run_network
+    >>> run_network(torch.nn.Identity(), {"input": torch.ones(2)})
+    tensor([1., 1.])
+    """
+    return net(**inputs) if isinstance(inputs, Mapping) else net(inputs)
+
+
+def first_tensor(output: Any) -> Any:
+    """Return the output proper: of a tuple or mapping (recurrent layers, attention, transformers) the first entry.
+
+    Examples
+    --------
+    >>> from cerebridge.models.taps import first_tensor
+    >>> first_tensor({"last_hidden_state": (1, 2), "pooled": 3})
+    1
+    """
     while isinstance(output, tuple | list | Mapping) and len(output):
         output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
     return output
 
 
 def _batch_of(output: Any, layer: str, n: int) -> Tensor:
-    output = _first_tensor(output)
+    output = first_tensor(output)
     if isinstance(output, Tensor) and output.is_nested:
         raise ValueError(
             f"the layer {layer!r} gives a nested tensor; build the network with enable_nested_tensor=False."

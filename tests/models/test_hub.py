@@ -83,10 +83,8 @@ def test_tensors_that_are_lost_or_changed_are_found(tmp_path):
     state["strange"] = torch.zeros(2)
     state["encoder.layer.0.output.dense.bias"] = torch.zeros(3)
     save_file(state, path, metadata={"format": "pt"})
-    with pytest.raises(
-        ValueError,
-        match=r"1 missing in the weights \(encoder.layer.1.output.dense.bias\); 1 unknown to the network \(strange\); 1 of another shape",
-    ):
+    lost = r"1 missing in the weights \(encoder.layer.1.output.dense.bias\)"
+    with pytest.raises(ValueError, match=rf"{lost}; 1 unknown .*\(strange\); 1 of another shape"):
         models.load(name)
 
 

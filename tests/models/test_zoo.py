@@ -120,7 +120,9 @@ def test_files_with_code_are_refused(tmp_path):
         models.load("tiny", weights=tmp_path / "list.pt")
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "vgg16")) for name in models.NETWORKS]
+)
 def test_every_entry_of_the_zoo_can_be_built_and_run(name):
     net = models.load(name, weights="random")
     stimuli = models.StimulusSet.from_arrays(torch.zeros(2, 40, 40, 3, dtype=torch.uint8))
