@@ -157,7 +157,7 @@ def _extract(
     inputs: Inputs,
     folder: Path,
 ) -> None:
-    network = _network(weights, settings)
+    network = load_network(weights, settings)
     models.extract(
         network,
         stimuli,
@@ -173,7 +173,7 @@ def _try_out(
     weights: Path | str, stimuli: StimulusSet, device: str, settings: Mapping[str, Any], inputs: Inputs
 ) -> dict[str, float]:
     """Bytes and seconds of all stimuli, from runs over one and a few, after a first one that warms up."""
-    network = _network(weights, settings)
+    network = load_network(weights, settings)
     taken: dict[int, float] = {}
     size = 0.0
     for n in (1, 1, min(9, len(stimuli))):
@@ -205,7 +205,8 @@ def _try_one(
     return {"bytes": float(size * len(stimuli)), "seconds": (time.perf_counter() - started) * len(stimuli)}
 
 
-def _network(weights: Path | str, settings: Mapping[str, Any]) -> Any:
+def load_network(weights: Path | str, settings: Mapping[str, Any]) -> Any:
+    """A network as a study names it; random weights are drawn with ``seed``."""
     return models.load(settings["name"], weights=weights, seed=settings.get("seed", 0))
 
 

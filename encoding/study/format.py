@@ -180,12 +180,7 @@ def _recording_problems(table: Mapping[str, Any], name: str, entry: Mapping[str,
     if "stimuli" in entry and entry["stimuli"] not in table["stimuli"]:
         yield f"{where}.stimuli is {entry['stimuli']!r}{allowed(entry['stimuli'], table['stimuli'])}"
     for region, reference in entry.get("regions", {}).items():
-        yield from _model_problems(table, f"{where}.regions.{region}", reference, ("networks", "features"))
-        if reference in table["networks"]:
-            yield (
-                f"{where}.regions.{region} is {reference!r}, a network; name one layer, such as "
-                f"'{reference}/{table['networks'][reference]['layers'][0]}'."
-            )
+        yield from _layer_problems(table, f"{where}.regions.{region}", reference, ("networks", "features"))
 
 
 def _analysis_problems(table: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[str]:
@@ -199,9 +194,12 @@ def _analysis_problems(table: Mapping[str, Any], entry: Mapping[str, Any]) -> It
     for number, name in enumerate(entry.get("encoders", ())):
         if name not in (*table["encoders"], "ridge"):
             yield f"{where}.encoders[{number}] is {name!r}{allowed(name, ['ridge', *table['encoders']])}"
+    if "model" in entry:
+        yield from _layer_problems(table, f"{where}.model", entry["model"], ("networks",))
     for number, reference in enumerate(entry.get("models", [])):
         sections = ("networks", "features", "recordings")
         yield from _model_problems(table, f"{where}.models[{number}]", reference, sections)
+    for reference in (*entry.get("models", ()), *filter(None, [entry.get("model")])):
         kind = table["features"].get(reference, {}).get("kind")
         if reference.partition("/")[0] in table["networks"] or kind in OF_STIMULI:
             for name in entry["recordings"]:
@@ -210,6 +208,17 @@ def _analysis_problems(table: Mapping[str, Any], entry: Mapping[str, Any]) -> It
                         f"recordings.{name} lacks the key 'stimuli', which {where} needs to know what {reference!r} "
                         "is shown."
                     )
+
+
+def _layer_problems(
+    table: Mapping[str, Any], where: str, reference: str, sections: Sequence[str]
+) -> Iterator[str]:
+    yield from _model_problems(table, where, reference, sections)
+    if reference in table["networks"]:
+        yield (
+            f"{where} is {reference!r}, a network; name one layer, such as "
+            f"'{reference}/{table['networks'][reference]['layers'][0]}'."
+        )
 
 
 def _model_problems(

@@ -13,6 +13,7 @@ from .section_agreement import agreement_section
 from .section_attention import attention_section
 from .section_decoding import decoding_section
 from .section_encoding import encoding_section
+from .section_exciting import exciting_section
 from .section_similarity import similarity_section
 
 #: what writes the section of each kind of analysis
@@ -22,6 +23,7 @@ SECTIONS: dict[str, Callable[[Entry, str, str, Result], Section]] = {
     "decoding": decoding_section,
     "agreement": agreement_section,
     "attention": attention_section,
+    "exciting": exciting_section,
 }
 
 

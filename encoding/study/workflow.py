@@ -103,13 +103,13 @@ class Workflow:
         entry, stimuli = self.study.entry(model.section, model.entry), self.stimuli(shown)
         if model.section == "networks":
             return network_step(
-                model.entry, entry, self._weights(entry), shown, stimuli, self.study.seed, self.device
+                model.entry, entry, self.weights(entry), shown, stimuli, self.study.seed, self.device
             )
         if entry["kind"] in OF_PICTURES:
             return picture_step(model.entry, entry, shown, stimuli)
         return array_step(model.entry, entry, self.study.files(entry["path"])[0], shown, stimuli)
 
-    def _weights(self, entry: Mapping[str, Any]) -> Path | str:
+    def weights(self, entry: Mapping[str, Any]) -> Path | str:
         """A network's file of weights, or the word that stands for none."""
         return (
             str(entry["weights"]) if entry["weights"] in NO_FILES else self.study.files(entry["weights"])[0]
@@ -245,6 +245,18 @@ def _agreement(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> 
     return Step(f"{entry['name']} of {recording}", "agreement", agree, _options(entry, workflow), inputs)
 
 
+def _exciting(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> Step:
+    from .exciting import Shown, excite
+
+    (model,) = workflow.study.models([entry["model"]])
+    network = workflow.study.entry("networks", model.entry)
+    stimuli = workflow.stimuli(str(workflow.study.entry("recordings", recording)["stimuli"]))
+    shown = Shown(stimuli, network, workflow.weights(network), workflow.device)
+    settings = {**_options(entry, workflow), "model": {"name": model.name, "layer": model.layer}}
+    inputs = {"recording": workflow.recording(recording), "features": workflow.features(model, recording)}
+    return Step(f"{entry['name']} of {recording}", "exciting", partial(excite, shown), settings, inputs)
+
+
 def _attention(workflow: Workflow, entry: Mapping[str, Any], recording: str) -> Step:
     from .attention import follow
 
@@ -260,4 +272,5 @@ ANALYSES: dict[str, Callable[[Workflow, Mapping[str, Any], str], Step]] = {
     "decoding": _decoding,
     "agreement": _agreement,
     "attention": _attention,
+    "exciting": _exciting,
 }

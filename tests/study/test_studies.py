@@ -31,6 +31,7 @@ def test_every_study_is_tested():
         "objects92",
         "reach",
         "v4",
+        "v4-networks",
         "v4-readouts",
     }
 
@@ -51,6 +52,20 @@ def test_v4(shared, tmp_path):
         assert group.attrs["audit"]["stimulus_overlap"] == 0
         assert max(map(abs, group.attrs["audit"]["shuffle_control"].values())) < 0.05
     assert "There is no noise ceiling (the recording has no repeats)." in report
+
+
+def test_v4_networks(shared, tmp_path):
+    groups, report = run("v4-networks", shared, tmp_path)
+    medians = groups["encoding/210325"]["score"].mean("split").median("unit").to_series()
+    assert medians["pixels"] < 0.3 < medians["gabor"] < 0.5
+    for network in ("mobilenet1", "mobilenet2"):
+        layers = medians[medians.index.str.startswith(network)]
+        assert layers.max() > 0.56 and layers.idxmax() not in (layers.index[0], layers.index[-1])
+    assert float(groups["encoding/210325"]["ceiling"].median()) == pytest.approx(0.87, abs=0.015)
+    exciting = groups["exciting/210325"]
+    assert float(exciting["measured"].mean()) > 1.5
+    assert (exciting["made_predicted"] > exciting["predicted"].max("rank")).all()
+    assert "Most exciting pictures of the best units" in report
 
 
 def test_objects92(shared, tmp_path):
