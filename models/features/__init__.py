@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .colour import colour_statistics
     from .foveation import FoveatedBlur, FoveatedTexture, UniformBlur, match_blur
     from .gabor import gabor_pyramid
-    from .hmax import hmax
+    from .hierarchy import hmax, learn_prototypes
     from .images import pixels
     from .motion import MotionBank, motion_energy
     from .ngrams import NGram
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "learn_prototypes": "hierarchy",
     "LocalContrast": "pathways",
     "MTPooling": "pathways",
     "MotionBank": "motion",
@@ -32,7 +33,7 @@ _HOMES = {
     "colour_statistics": "colour",
     "envelope": "sound",
     "gabor_pyramid": "gabor",
-    "hmax": "hmax",
+    "hmax": "hierarchy",
     "match_blur": "foveation",
     "motion_energy": "motion",
     "onsets": "sound",
@@ -55,6 +56,7 @@ __all__ = [
     "envelope",
     "gabor_pyramid",
     "hmax",
+    "learn_prototypes",
     "match_blur",
     "motion_energy",
     "onsets",
