@@ -62,8 +62,8 @@ def report_sparsity(
     Returns
     -------
     xarray.Dataset
-        ``active_share`` (of units and tokens), ``threshold`` (NaN for ``"top_k"``) and ``cett`` of ``method × layer``;
-        of ``method``: ``setting`` (the common error, the threshold, or the share of units kept) and, without ``cett``,
+        ``active_share`` (of units and tokens), ``threshold`` (NaN for ``"top_k"``) and ``cett`` of ``rule × layer``;
+        of ``rule``: ``setting`` (the common error, the threshold, or the share of units kept) and, without ``cett``,
         ``perplexity_ratio``.
         ``attrs["perplexity"]`` is that of the whole network.
 
@@ -278,14 +278,12 @@ def _dataset(found: Mapping[str, _Found], mlps: Mapping[str, _Mlp], attrs: dict[
         rows["active_share"].append(shares)
         rows["threshold"].append([each.thresholds.get(layer, np.nan) for layer in mlps])
         rows["cett"].append(errors)
-    variables: dict[str, Any] = {
-        name: (("method", "layer"), np.array(values)) for name, values in rows.items()
-    }
+    variables: dict[str, Any] = {name: (("rule", "layer"), np.array(values)) for name, values in rows.items()}
     kept = [1 - each.setting if name == "top_k" else each.setting for name, each in found.items()]
-    variables["setting"] = ("method", kept)
+    variables["setting"] = ("rule", kept)
     if "perplexity" in attrs:
-        variables["perplexity_ratio"] = ("method", [each.ratio for each in found.values()])
-    return xr.Dataset(variables, {"method": list(found), "layer": list(mlps)}, attrs)
+        variables["perplexity_ratio"] = ("rule", [each.ratio for each in found.values()])
+    return xr.Dataset(variables, {"rule": list(found), "layer": list(mlps)}, attrs)
 
 
 def perplexity(net: Callable[..., Any], batches: Sequence[Any]) -> float:
