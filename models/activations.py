@@ -84,7 +84,8 @@ def extract(
     -------
     xarray.DataArray
         ``presentation × neuroid``; presentations carry the columns of ``stimuli.table``, neuroids ``layer`` and
-        their place (``channel``, ``row``, ``column``; ``component`` if reduced). From a store it is read on demand: select, then compute.
+        their place (``channel``, ``row``, ``column``; ``component`` if reduced). From a store it is read on demand:
+        select, then compute.
 
     Raises
     ------

@@ -91,7 +91,7 @@ class ExtractionPlan:
             f"{self.n_stimuli:,} stimuli, {len(self.features)} layers, {sum(self.features.values()):,} features",
             f"result    {format_bytes(self.result_bytes)}",
             f"memory    {format_bytes(self.peak_bytes)} at most of {format_bytes(self.memory)}",
-            f"passes    {len(self.passes)}{again}, batches of {self.batch_size}",
+            f"passes    {len(self.passes)}{again}, batches of {min(self.batch_size, self.n_stimuli)}",
             f"decoding  {decoding}",
             f"time      about {_duration(self.seconds)}",
         ]
@@ -191,14 +191,14 @@ def plan_gram(
     """
     need = {"forward": trial.forward, "inputs": trial.inputs, "outputs": 0.0}
     # one layer's matrix beside the result, the product that is added to it, and a block of features without its mean
-    fixed = n_stimuli * (16 * n_stimuli + 12 * GRAM_COLUMNS)
+    sizes = {layer: trial.size(layer) for layer in trial.order}
+    fixed = n_stimuli * (16 * n_stimuli + 12 * min(GRAM_COLUMNS, max(sizes.values())))
     kept_bytes = n_stimuli * trial.inputs
     batch_size = choose_batch(
         trial.forward, trial.inputs, 0, free=memory - fixed, batch_size=batch_size, device=device
     )
     plan = plan_batches(**need, labels=fixed, memory=memory, batch_size=batch_size, device=device)
     room = memory - plan.peak_bytes
-    sizes = {layer: trial.size(layer) for layer in trial.order}
     fits_at_once = sum(sizes.values()) * 4 * n_stimuli <= room
     keeping = not fits_at_once and kept_bytes <= min(memory / KEPT_SHARE, room / 2)
     kept, held = (n_stimuli, kept_bytes) if keeping else (0, 0.0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..neuro.progress import track
 from .batches import Feed, Preprocess, map_inputs, preprocess_by_default, stack_inputs, tensors_of
 from .devices import resolve_device
-from .memory import LiveBytes
+from .memory import LiveBytes, keep_freed_memory
 from .names import describe
 from .pooling import Pool, resolve_pool
 from .stimuli import StimulusSet
@@ -115,6 +115,10 @@ class Setup:
             **self.options,
         }
 
+    def only(self, layers: list[str]) -> Setup:
+        """The same with fewer layers."""
+        return replace(self, layers=layers)
+
     def keeping(self, rows: int) -> Setup:
         """The same with so many decoded stimuli kept between sweeps."""
         return replace(self, feed=replace(self.feed, kept_rows=rows))
@@ -142,6 +146,7 @@ class Setup:
         feed
             Other stimuli.
         """
+        keep_freed_memory()
         taps = LayerTaps(self.net, layers)
         ahead = (feed or self.feed).ahead(batches, self.device)
         for rows, inputs in track(ahead, description, total=len(batches), show=self.progress):

@@ -16,6 +16,7 @@ from ...models.devices import resolve_device
 from ...neuro.assembly import assemble, quoted
 from ...neuro.progress import track
 from ..engine.threads import spread
+from .grams import is_gram, rdm_of_gram
 from .metrics import CHUNK, Calculation, check_request, units_of
 from .pairs import pair_table
 from .patterns import Design, Groups, Indices, find_groups, is_along, read_values
@@ -38,7 +39,8 @@ def rdm(
     array
         ``presentation × neuroid``, or ``presentation × neuroid × time_bin`` for one RDM a time bin. Presentations of
         one ``stimulus_id`` are averaged first, in each run where the metric is cross-validated. A stimulus whose
-        values are all missing in the units of one RDM is missing there, and a warning says so.
+        values are all missing in the units of one RDM is missing there, and a warning says so. Inner products of
+        ``models.extract_gram`` give the metrics of their own that they determine: the first four.
     metric
         ``"correlation"`` (1 - Pearson's r over units, default), ``"cosine"``, ``"euclidean"``, ``"sqeuclidean"``;
         ``"mahalanobis"`` (Euclidean after whitening by ``noise``).
@@ -99,6 +101,8 @@ def rdm(
     (1, 45)
     """
     check_request(array, metric, noise, cv, prior)
+    if is_gram(array):
+        return rdm_of_gram(array, metric, by, noise)
     where = resolve_device(device)
     groups = find_groups(array, by)
     design = Design.of(array, cv if is_along(array, cv, "presentation") else None)

@@ -123,7 +123,8 @@ def compare_representations(
     a, b
         Representations, ``stimuli × units``: a labelled array (``presentation × neuroid``, matched by
         ``stimulus_id``, repeats averaged; or ``time_bin × neuroid``), a numpy array or a tensor, whose stimuli are in
-        one order; or several of them, by name or in a list. Without ``b``, all of ``a`` among themselves.
+        one order; or several of them, by name or in a list. Without ``b``, all of ``a`` among themselves. Inner
+        products of ``models.extract_gram`` do where a rotation changes nothing.
     method
         See the table of :mod:`cerebridge.encoding.rsa.representations` for what each is invariant to.
         ``"linear-cka"`` (default; = ``"rv"``), ``"rbf-cka"`` (option ``bandwidth=1.0``, in medians of the distances),
@@ -231,6 +232,13 @@ def _check(first: Side, second: Side, method: str, chosen: Method, options: Mapp
         least = max(chosen.fewest_stimuli, asked + 1)
         raise ValueError(f"{most} needs at least {least} stimuli, and there are {n}.")
     sides = (first, second)
+    by_unit = chosen.units_vary or method == "pwcca" or options.get("group") == "permutation"
+    turned = next((side.turned for side in sides if side.turned is not None), None)
+    if by_unit and turned is not None:
+        raise ValueError(
+            f"method={method!r} looks at single units, and of {turned!r} only inner products of stimuli are known; "
+            "extract the features with models.extract, or use method='linear-cka'."
+        )
     if chosen.units_vary:
         for side in sides:
             for x, name, units in zip(side.values, side.names, side.units, strict=True):

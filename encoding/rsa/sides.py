@@ -16,6 +16,7 @@ from ...neuro.alignment import average_repeats
 from ...neuro.assembly import quoted
 from ..containers import kind_of, ndim_of, to_tensor
 from .comparison import precision
+from .grams import Gram, is_gram
 from .patterns import split_labels
 
 Array = NDArray[Any]
@@ -25,7 +26,8 @@ Array = NDArray[Any]
 class Side:
     """Representations of one side: values ``(stimuli, units)``, names, labels, and whether it is a single one.
 
-    ``rows`` labels the stimuli (their first dimension), ``units`` names the units for messages.
+    ``rows`` labels the stimuli (their first dimension), ``units`` names the units for messages; ``turned`` names the
+    first representation whose inner products alone are known, so that its values have units of no meaning.
     """
 
     values: list[torch.Tensor]
@@ -34,6 +36,7 @@ class Side:
     single: bool
     rows: xr.DataArray
     units: list[Array]
+    turned: Any = None
 
     @property
     def continuous(self) -> bool:
@@ -89,6 +92,7 @@ def _read(
     names: list[Any] = []
     units: list[Array] = []
     tables: list[dict[str, Any]] = []
+    turned = None
     for name, given in entries:
         array = given if isinstance(given, xr.DataArray) else _wrapped(given, name)
         array, reference = _matched(array, name, reference)
@@ -97,6 +101,8 @@ def _read(
             label = " | ".join(str(table[coordinate]) for coordinate in grouped)
             full = (label if single else f"{name} | {label}") if grouped else name
             values.append(_values(part, full, given, device))
+            if is_gram(part) and turned is None:
+                turned = full
             names.append(full)
             units.append(part.coords["neuroid_id"].values)
             tables.append(table)
@@ -104,7 +110,7 @@ def _read(
     shared = [key for key in tables[0] if all(key in table for table in tables)]
     labels = {key: np.array([table[key] for table in tables]) for key in shared}
     assert reference is not None
-    return Side(values, names, labels, single, reference, units), reference
+    return Side(values, names, labels, single, reference, units, turned), reference
 
 
 def _groups(array: xr.DataArray, by: list[str]) -> list[tuple[xr.DataArray, dict[str, Any]]]:
@@ -171,7 +177,9 @@ def _matched(
 
 def _values(part: xr.DataArray, name: str, given: Any, device: str | torch.device) -> torch.Tensor:
     """Finite values that vary, in the precision for comparing."""
-    if isinstance(given, xr.DataArray):
+    if is_gram(part):
+        x = to_tensor(Gram.of(part).patterns(), resolve_device(device))
+    elif isinstance(given, xr.DataArray):
         x = to_tensor(part, resolve_device(device))
     else:
         x = to_tensor(given, given.device if kind_of(given) == "torch" else resolve_device(device))
