@@ -305,36 +305,28 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``network``, ``fingerprint``, ``preprocess``, ``versions`` and, of networks that :func:`models.load` gave and
-        whose weights have not changed since, ``weights`` (source, tensors matched, forward pass, determinism).
+        ``network``, ``preprocess``, ``versions`` and, of networks that :func:`models.load` gave, ``loading``: source,
+        tensors matched, fingerprint of the weights as they were loaded, forward pass, determinism.
 
     Examples
     --------
     >>> from cerebridge import models
     >>> from cerebridge.models.loading import describe_network
     >>> facts = describe_network(models.load("tiny", weights="random"))
-    >>> facts["network"], facts["weights"]["source"], facts["weights"]["deterministic"]
+    >>> facts["network"], facts["loading"]["source"], facts["loading"]["deterministic"]
     ('TinyNet', 'random', True)
     """
     facts: dict[str, Any] = {
         "network": type(net).__name__,
-        "fingerprint": fingerprint(net),
         "preprocess": describe(getattr(net, "preprocess", None)),
         "versions": {"torch": torch.__version__},
     }
     loading = getattr(net, "loading", None)
     if isinstance(loading, Loading):
         facts["versions"] = loading.versions
-        if loading.fingerprint == facts["fingerprint"]:
-            facts["weights"] = {
-                "source": loading.source,
-                "matched": loading.matched,
-                "total": loading.total,
-                "forward": list(loading.forward),
-                "deterministic": loading.deterministic,
-            }
-        else:
-            facts["weights"] = {"source": loading.source, "changed_since": True}
+        kept = ("source", "matched", "total", "fingerprint", "deterministic")
+        facts["loading"] = {name: getattr(loading, name) for name in kept}
+        facts["loading"]["forward"] = list(loading.forward)
     return facts
 
 
