@@ -16,7 +16,7 @@ from torch import nn
 from ... import __version__
 from ...neuro.progress import track
 from .curves import fit_curve
-from .states import Inputs, States, read_states
+from .states import Inputs, States, layers_of, read_states
 
 #: an activation is massive above this size, and this many times the median
 STRICT_SIZE, STRICT_RATIO = 100.0, 1000.0
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 def report_massive_activations(
     nets: nn.Module | Mapping[Any, nn.Module | Callable[[], nn.Module]],
     inputs: Inputs,
-    layers: Sequence[str],
+    layers: Sequence[str] | None = None,
     *,
     size: float = STRICT_SIZE,
     ratio: float = STRICT_RATIO,
@@ -46,7 +46,8 @@ def report_massive_activations(
     inputs
         Sequences (ten in the source): a batch, or tensors by name; padding is left out.
     layers
-        Blocks whose output is the hidden state.
+        Blocks whose output is the hidden state. Default: those that :func:`models.find_layers` calls the residual
+        stream.
     size, ratio
         The strict criterion: an activation is massive if its magnitude exceeds ``size`` and is at least ``ratio``
         times the median magnitude of its sequence.
@@ -87,6 +88,7 @@ def report_massive_activations(
     reports = []
     for given in track(list(checkpoints.values()), "reading checkpoints", show=progress):
         net = given if isinstance(given, nn.Module) else given()
+        layers = layers_of(net, "residual stream", layers)
         states = read_states(net, inputs, layers, batch_size=batch_size, device=device)
         reports.append([_measure(states, layer, size, ratio) for layer in layers])
     facts = {"report": "massive activations", "size": size, "ratio": ratio, "cerebridge": __version__}
@@ -95,7 +97,7 @@ def report_massive_activations(
             name: (("checkpoint", "layer"), np.array([[row[name] for row in report] for report in reports]))
             for name in reports[0][0]
         },
-        {"checkpoint": list(checkpoints), "layer": list(layers)},
+        {"checkpoint": list(checkpoints), "layer": layers},
         {"provenance": json.dumps(facts)},
     )
     return out.isel(checkpoint=0, drop=True) if single else out

@@ -19,7 +19,7 @@ from ..interventions import intervene
 from ..selectors import real_tokens
 from ..taps import evaluating
 from .curves import fit_curve
-from .states import Inputs, cut_batches, read_states
+from .states import Inputs, cut_batches, layers_of, read_states
 
 #: steps of a layer's threshold between none and all silenced
 LEVELS = 65536
@@ -30,7 +30,7 @@ CLOSE = 1e-6
 def report_sparsity(
     net: nn.Module,
     inputs: Inputs,
-    layers: Sequence[str],
+    layers: Sequence[str] | None = None,
     *,
     increase: float = 0.01,
     cett: float | None = None,
@@ -51,7 +51,8 @@ def report_sparsity(
     inputs
         Token ids, or tensors by name with ``input_ids``; padding is left out.
     layers
-        The linear layers that read the MLPs' units (down-projections).
+        The linear layers that read the MLPs' units (down-projections). Default: those that
+        :func:`models.find_layers` finds.
     increase
         Of the perplexity: 0.01 for "PPL-1 %".
     cett
@@ -91,11 +92,12 @@ def report_sparsity(
     if not increase > 0:
         raise ValueError(f"increase is {increase!r}; give by what share perplexity may rise, above 0.")
     where = resolve_device(device)
-    weights = {layer: _weights(net, layer) for layer in layers}
+    names = [layer.removesuffix(":input") for layer in layers_of(net, "mlp post", layers)]
+    weights = {layer: _weights(net, layer) for layer in names}
     states = read_states(
-        net, inputs, [f"{layer}:input" for layer in layers], batch_size=batch_size, device=where
+        net, inputs, [f"{layer}:input" for layer in names], batch_size=batch_size, device=where
     )
-    mlps = {layer: _Mlp(states.values[f"{layer}:input"], weights[layer].to(where)) for layer in layers}
+    mlps = {layer: _Mlp(states.values[f"{layer}:input"], weights[layer].to(where)) for layer in names}
     facts: dict[str, Any] = {
         "report": "sparsity",
         "increase": increase,

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..anatomy import find_layers
 from ..devices import resolve_device
 from ..selectors import real_tokens
 from ..taps import LayerTaps, evaluating
@@ -89,6 +90,42 @@ def read_states(
                 f"the layer {layer!r} gives NaN or infinite values; check the network and its inputs."
             )
     return States(values, sequence, position)
+
+
+def layers_of(net: nn.Module, role: str, layers: Sequence[str] | None) -> list[str]:
+    """The layers that were asked for, or all that have a role.
+
+    Parameters
+    ----------
+    net
+        The network.
+    role
+        As :func:`models.find_layers` gives it.
+    layers
+        What was asked for, if anything.
+
+    Raises
+    ------
+    ValueError
+        If the network has no such layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.decompose.states import layers_of
+    >>> net = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1)
+    >>> layers_of(net, "mlp post", None)
+    ['layers.0.linear2:input']
+    """
+    if layers is not None:
+        return [layers] if isinstance(layers, str) else list(layers)
+    table = find_layers(net)
+    found = table.loc[table["role"] == role, "layer"].tolist()
+    if not found:
+        raise ValueError(
+            f"{type(net).__name__} has no layers that are known as {role!r}; name them as layers=."
+        )
+    return found
 
 
 def cut_batches(inputs: Inputs, batch_size: int, device: torch.device) -> Iterator[Any]:

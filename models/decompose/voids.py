@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ... import __version__
 from ..names import nearest
-from .states import Inputs, read_states
+from .states import Inputs, layers_of, read_states
 
 
 def report_voids(
     net: nn.Module,
     inputs: Inputs,
-    layers: Sequence[str],
+    layers: Sequence[str] | None = None,
     *,
     alpha: float = 0.8,
     prompt_length: int | None = None,
@@ -39,7 +39,7 @@ def report_voids(
     inputs
         A batch, or tensors by name (``input_ids``, ``attention_mask``, …); padding is left out.
     layers
-        The stream before the first block (such as the embedding), then the blocks in order.
+        The blocks in order. Default: those that :func:`models.find_layers` calls the residual stream.
     alpha
         Share of the range, 0 or more; 0 calls only those layers void that lower the norm.
     prompt_length
@@ -56,7 +56,7 @@ def report_voids(
     Raises
     ------
     ValueError
-        If there are fewer than two layers, they have different tokens, or ``alpha`` is negative.
+        If there are no blocks, they have different tokens, or ``alpha`` is negative.
 
     References
     ----------
@@ -69,16 +69,16 @@ def report_voids(
     >>> class Add(torch.nn.Module):
     ...     def forward(self, state):
     ...         return state + 1
-    >>> net = torch.nn.Sequential(torch.nn.Identity(), Add(), torch.nn.Identity(), Add())
-    >>> decompose.report_voids(net, torch.ones(1, 1, 4), ["0", "1", "2", "3"])["active"].values[:, 0].tolist()
+    >>> net = torch.nn.Sequential(Add(), torch.nn.Identity(), Add())
+    >>> decompose.report_voids(net, torch.ones(1, 1, 4), ["0", "1", "2"])["active"].values[:, 0].tolist()
     [True, True, True]
     """
     if alpha < 0:
         raise ValueError(f"alpha is {alpha!r}; give a share of the range of changes, 0 or more.")
-    if isinstance(layers, str) or len(layers) < 2:
-        raise ValueError("voids need the stream before the first block and at least one block as layers=.")
-    states = read_states(net, inputs, layers, batch_size=batch_size, device=device)
-    norms = torch.stack([states.values[layer].double().norm(dim=1) for layer in layers])
+    blocks = layers_of(net, "residual stream", layers)
+    stream = [f"{blocks[0]}:input", *blocks] if blocks else []
+    states = read_states(net, inputs, stream, batch_size=batch_size, device=device)
+    norms = torch.stack([states.values[layer].double().norm(dim=1) for layer in stream])
     active, change, threshold = mark_active(norms, alpha)
     generated = np.zeros(len(states.position), bool)
     if prompt_length is not None:
@@ -98,7 +98,7 @@ def report_voids(
             ),
         },
         {
-            "layer": list(layers[1:]),
+            "layer": blocks,
             "sequence": ("token", states.sequence),
             "position": ("token", states.position),
             "token_phase": ("token", phase),
@@ -183,7 +183,9 @@ def bypass_layers(net: nn.Module, layers: Sequence[str]) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def keep_last_active(net: nn.Module, layers: Sequence[str], alpha: float = 0.8) -> Iterator[nn.Module]:
+def keep_last_active(
+    net: nn.Module, layers: Sequence[str] | None = None, alpha: float = 0.8
+) -> Iterator[nn.Module]:
     """End every token's way through a network at the last layer that is active for it.
 
     Within a ``with`` block all layers run as ever, since later layers and tokens read from them; but after the last
@@ -195,14 +197,14 @@ def keep_last_active(net: nn.Module, layers: Sequence[str], alpha: float = 0.8) 
     net
         The network.
     layers
-        The stream before the first block, then all blocks in order, as for :func:`report_voids`.
+        All blocks in order, as for :func:`report_voids`.
     alpha
         As for :func:`report_voids`.
 
     Raises
     ------
     ValueError
-        If a layer is unknown or there are fewer than two.
+        If a layer is unknown or there are none.
 
     References
     ----------
@@ -212,19 +214,18 @@ def keep_last_active(net: nn.Module, layers: Sequence[str], alpha: float = 0.8) 
     --------
     >>> import torch
     >>> from cerebridge.models import decompose
-    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU())
-    >>> with decompose.keep_last_active(net, ["0", "1"]):
+    >>> net = torch.nn.Sequential(torch.nn.ReLU())
+    >>> with decompose.keep_last_active(net, ["0"]):
     ...     net(torch.tensor([[1.0, -2, 3]])).tolist()
     [[1.0, -2.0, 3.0]]
     """
-    if len(layers) < 2:
-        raise ValueError("voids need the stream before the first block and at least one block as layers=.")
-    modules = _modules(net, layers)
+    modules = _modules(net, layers_of(net, "residual stream", layers))
     seen: list[Tensor] = []
 
+    def begin(module: nn.Module, arguments: Any, named: Mapping[str, Any]) -> None:
+        seen[:] = [_first(arguments[0] if arguments else next(iter(named.values())))]
+
     def remember(module: nn.Module, arguments: Any, output: Any) -> Any:
-        if module is modules[0]:
-            seen.clear()
         seen.append(_first(output))
         if module is not modules[-1]:
             return None
@@ -235,7 +236,8 @@ def keep_last_active(net: nn.Module, layers: Sequence[str], alpha: float = 0.8) 
         index = last[None, ..., None].expand(1, *states.shape[1:])
         return _with_first(output, states.gather(0, index)[0])
 
-    handles = [module.register_forward_hook(remember) for module in modules]
+    handles = [modules[0].register_forward_pre_hook(begin, with_kwargs=True)]
+    handles += [module.register_forward_hook(remember) for module in modules]
     try:
         yield net
     finally:

@@ -195,11 +195,11 @@ def test_what_has_no_perplexity(language):
 
 def test_a_text_network_needs_fewer_units_in_its_last_block(minilm):
     net, tokens, _ = minilm
-    down = [f"encoder.layer.{k}.output.dense" for k in range(6)]
-    report = report_sparsity(net, tokens, down, cett=0.2)
+    report = report_sparsity(net, tokens, cett=0.2)
+    assert report["layer"].values.tolist() == [f"encoder.layer.{k}.output.dense" for k in range(6)]
     # of a hundred tokens a single one may cross the threshold with a jump
     np.testing.assert_allclose(report["cett"].values, 0.2, atol=0.01)
     shares = report["active_share"].values[0]
     assert (shares > 0.1).all() and (shares < 0.9).all()
     with pytest.raises(ValueError, match="no logits of a vocabulary; give a language model, or cett="):
-        report_sparsity(net, tokens, down)
+        report_sparsity(net, tokens)

@@ -33,13 +33,14 @@ def stream(norms=NORMS):
 
 
 def layers(net):
-    return [str(k) for k in range(len(net))]
+    """All but the first, which makes the stream that the second one reads."""
+    return [str(k) for k in range(1, len(net))]
 
 
 def test_the_rule_on_known_norms():
     net = stream()
     report = report_voids(net, torch.randn(2, 3, 6), layers(net))
-    assert report["layer"].values.tolist() == layers(net)[1:]
+    assert report["layer"].values.tolist() == layers(net)
     np.testing.assert_array_equal(report["active"].values, np.repeat(np.array(ACTIVE)[:, None], 6, 1))
     np.testing.assert_allclose(report["change"].values[:, 0], np.diff(NORMS), atol=1e-5)
     np.testing.assert_allclose(report["use_share"].values, [ACTIVE])
@@ -63,18 +64,21 @@ def test_scale_and_order_of_tokens_are_of_no_account(seed, scale):
 
 
 def test_prompt_and_generation_are_told_apart_and_padding_is_left_out():
+    class Halve(torch.nn.Module):
+        def forward(self, state):
+            return state * torch.tensor([2.0, 2, 2, 0.5, 0.5])[:, None]
+
     class Stream(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.second = torch.nn.Identity(), torch.nn.Identity()
+            self.second = Halve()
 
         def forward(self, input_ids, attention_mask):
-            state = input_ids[..., None].float().expand(-1, -1, 3)
-            return self.second(self.first(state) * torch.tensor([2.0, 2, 2, 0.5, 0.5])[:, None])
+            return self.second(input_ids[..., None].float().expand(-1, -1, 3))
 
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
     inputs = {"input_ids": torch.ones(2, 5, dtype=torch.long), "attention_mask": mask}
-    report = report_voids(Stream(), inputs, ["first", "second"], prompt_length=3, batch_size=1)
+    report = report_voids(Stream(), inputs, ["second"], prompt_length=3, batch_size=1)
     assert report["position"].values.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
     assert report["phase"].values.tolist() == ["prompt", "generation"]
     assert report["use_share"].values.tolist() == [[1.0], [0.0]]
@@ -101,7 +105,7 @@ def test_the_last_active_state_is_what_comes_out():
         states[k] = torch.nn.functional.normalize(x.roll(k + 1, -1), dim=-1)
     with keep_last_active(net, layers(net)):
         kept = net(x)
-    # the ninth layer changes nothing of the norm, so that the state is the eighth's
+    # the last layer changes nothing of the norm, so that the state is that of the one before
     assert kept.allclose(20 * states[7], atol=1e-5)
     assert net(x).allclose(20 * states[8], atol=1e-5)
 
@@ -110,7 +114,7 @@ def test_the_last_active_state_is_what_comes_out():
     ("options", "message"),
     [
         ({"alpha": -1}, "alpha is -1; give a share"),
-        ({"layers": ["0"]}, "need the stream before the first block and at least one block"),
+        ({"layers": None}, "Sequential has no layers that are known as 'residual stream'; name them"),
         ({"layers": ["0", "9"]}, "no layer '9'"),
     ],
 )
@@ -123,9 +127,9 @@ def test_bad_input(options, message):
 def test_layers_of_different_tokens_and_other_bad_input():
     pooled = torch.nn.Sequential(torch.nn.Identity(), torch.nn.AdaptiveAvgPool2d((3, 4)))
     with pytest.raises(
-        ValueError, match="the layer '1' gives 3 tokens and '0' gives 5; choose layers of one stream"
+        ValueError, match="the layer '1' gives 3 tokens and '1:input' gives 5; choose layers of one stream"
     ):
-        report_voids(pooled, torch.ones(1, 5, 4), ["0", "1"])
+        report_voids(pooled, torch.ones(1, 5, 4), ["1"])
     with pytest.raises(TypeError, match="inputs are str; give a tensor"):
         report_voids(pooled, {"text": "a"}, ["0", "1"])
     with pytest.raises(ValueError, match=r"inputs have \[0\] rows"):
@@ -135,14 +139,15 @@ def test_layers_of_different_tokens_and_other_bad_input():
         bypass_layers(pooled, ["1"]),
     ):
         pooled(torch.ones(1, 5, 4))
-    with pytest.raises(ValueError, match="the layer '0' gives NaN"):
+    with pytest.raises(ValueError, match="the layer '0:input' gives NaN"):
         report_voids(pooled, torch.full((1, 3, 4), torch.nan), ["0", "1"])
 
 
 def test_a_text_network_whose_voids_are_none(minilm):
     """Blocks of MiniLM end in a layer norm: norms say nothing of what is added, and bypassing tells it."""
     net, tokens, blocks = minilm
-    report = report_voids(net, tokens, blocks)
+    report = report_voids(net, tokens)
+    assert report["layer"].values.tolist() == blocks[1:]
     assert report.sizes["token"] == int(tokens["attention_mask"].sum())
     assert report["use_share"].sel(layer="encoder.layer.0").item() == 1
     assert report["use_share"].sel(layer="encoder.layer.5").item() < 0.1
