@@ -187,17 +187,17 @@ def average_units(raw: Any) -> Any:
     >>> average_units(raw).item()
     2.0
     """
+    if np.isnan(raw.values).all(axis=1).any():
+        raise ValueError(
+            "no neuroid has a score in some split, because none of them varies in its test stimuli; use fewer splits."
+        )
     missing = np.isnan(raw.values).any(axis=0)
     if missing.any():
         first = quoted(raw["neuroid_id"].values[missing.argmax()])
         warnings.warn(
             f"{int(missing.sum())} of {missing.size} neuroids (first {first}) or their predictions do not vary in some "
             "splits, so that their correlation is missing there (NaN); the median leaves them out.",
-            stacklevel=4,
-        )
-    if missing.all() and np.isnan(raw.values).all(axis=1).any():
-        raise ValueError(
-            "no neuroid has a score in some split, because none of them varies in its test stimuli; use fewer splits."
+            stacklevel=3,
         )
     medians = np.nanmedian(raw.values, axis=1)
     return average_splits(medians, raw, raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import pytest
 
 from cerebridge import neuro
 
-if importlib.util.find_spec("brainscore_vision") is None:
-    pytest.skip(
-        "Brain-Score is not installed here (make test-brainscore runs these)", allow_module_level=True
-    )
+pytest.importorskip("brainscore_vision", reason="Brain-Score is not installed (make test-brainscore)")
+pytestmark = pytest.mark.brainscore
 
 
 @pytest.mark.parametrize("filled", [False, True], ids=["nothing there", "another set there"])

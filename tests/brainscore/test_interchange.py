@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -20,10 +19,8 @@ from scipy.stats import spearmanr
 from cerebridge import neuro
 from cerebridge.neuro.interchange import import_brainscore
 
-if importlib.util.find_spec("brainscore_vision") is None:
-    pytest.skip(
-        "Brain-Score is not installed here (make test-brainscore runs these)", allow_module_level=True
-    )
+pytest.importorskip("brainscore_vision", reason="Brain-Score is not installed (make test-brainscore)")
+pytestmark = pytest.mark.brainscore
 
 CROSS_VALIDATION = {
     "splits": 3,

@@ -13,7 +13,7 @@ from cerebridge.encoding.brainscore import load_metric
 from cerebridge.encoding.brainscore.splits import CrossValidation
 from cerebridge.neuro.interchange import import_brainscore
 
-pytest.importorskip("brainscore_vision")
+pytest.importorskip("brainscore_vision", reason="Brain-Score is not installed (make test-brainscore)")
 pytestmark = [
     pytest.mark.brainscore,
     pytest.mark.filterwarnings("ignore::FutureWarning"),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 from cerebridge import encoding
 
-os.environ.setdefault("BS_INSTALL_DEPENDENCIES", "no")
-pytest.importorskip("brainscore_vision")
+pytest.importorskip("brainscore_vision", reason="Brain-Score is not installed (make test-brainscore)")
+pytestmark = pytest.mark.brainscore
 
 
 @pytest.mark.parametrize("shape", [(60, 40, 30), (50, 200, 12)])

@@ -12,6 +12,7 @@ from cerebridge import neuro
 netCDF4 = pytest.importorskip(
     "netCDF4", reason="the netCDF library is not installed here (it comes with Brain-Score)"
 )
+pytestmark = pytest.mark.brainscore
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool"])
