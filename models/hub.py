@@ -37,7 +37,8 @@ def from_transformers_zoo(name: str, weights: Weights, allow_partial: bool, opti
     allow_partial
         Accept weights that do not fill the network exactly.
     options
-        ``head``: such as ``"CausalLM"``, the end of one of transformers' ``AutoModelFor…``; others go to the network.
+        ``head``: such as ``"CausalLM"``, the end of one of transformers' ``AutoModelFor…``; others go to the network,
+        and ``dtype``, which is else float32.
 
     Raises
     ------
@@ -62,7 +63,9 @@ def from_transformers_zoo(name: str, weights: Weights, allow_partial: bool, opti
                 loading = fill(net, _without_prefix(read_weights(path), net), path.name, allow_partial)
         else:
             net, loading = _load(auto, folder, name, options, allow_partial)
-    net.float().eval()
+    if "dtype" not in options:
+        net.float()
+    net.eval()
     net.folder = folder
     return Sourced(net, loading, _recipe(folder), _fixed_inputs(net), ("transformers",))
 

@@ -45,7 +45,9 @@ class Loading:
         Eight numbers for one forward pass on a fixed input: projections of the output, scaled to length one, on
         seeded normal vectors. Another thread count, batch or device moves each by less than 0.001.
     deterministic
-        Whether two passes were equal; ``None`` where the network's input is not known.
+        Whether two passes were equal; ``None`` where there was none.
+    remark
+        Why there was no forward pass.
     versions
         Of the packages that built the network.
     """
@@ -60,6 +62,7 @@ class Loading:
     fingerprint: str = ""
     forward: tuple[float, ...] = ()
     deterministic: bool | None = None
+    remark: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -162,8 +165,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in whatever part of its reader meets the damage
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is damaged or no file of tensors ({reason}); fetch it again.") from None
+        raise ValueError(
+            f"{path} is damaged or no file of tensors ({_first_line(error)}); fetch it again."
+        ) from None
     for wrapping in _WRAPPINGS:
         if isinstance(content, dict) and isinstance(content.get(wrapping), dict):
             content = content[wrapping]
@@ -259,14 +263,15 @@ def prove(net: nn.Module, loading: Loading, inputs: Inputs | None, packages: tup
     loading
         What is known so far.
     inputs
-        The fixed input, or ``None`` where it is not known what the network takes.
+        The fixed input, or ``None`` where it is not known what the network takes. A network that does not take it
+        is not proved by a forward pass, which the record says.
     packages
         Names of those whose versions matter beside torch.
 
     Raises
     ------
     ValueError
-        If the network fails on the input, or gives values that are not finite.
+        If the network gives values that are not finite.
 
     Examples
     --------
@@ -279,8 +284,11 @@ def prove(net: nn.Module, loading: Loading, inputs: Inputs | None, packages: tup
     versions = {package: importlib.metadata.version(package) for package in ("torch", *packages)}
     loading = replace(loading, fingerprint=fingerprint(net), versions=versions)
     if inputs is None:
-        return loading
-    first, second = (_pass_forward(net, inputs) for _ in range(2))
+        return replace(loading, remark="it is not known what the network takes")
+    try:
+        first, second = (_pass_forward(net, inputs) for _ in range(2))
+    except Exception as error:  # the network may take anything else, and says so in its own way
+        return replace(loading, remark=f"the network does not take the fixed input ({_first_line(error)})")
     if not np.isfinite(first).all():
         raise ValueError(
             f"the network gives NaN or infinite values with the weights of {loading.source}; "
@@ -324,10 +332,14 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
     loading = getattr(net, "loading", None)
     if isinstance(loading, Loading):
         facts["versions"] = loading.versions
-        kept = ("source", "matched", "total", "fingerprint", "deterministic")
+        kept = ("source", "matched", "total", "fingerprint", "deterministic", "remark")
         facts["loading"] = {name: getattr(loading, name) for name in kept}
         facts["loading"]["forward"] = list(loading.forward)
     return facts
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _pass_forward(net: nn.Module, inputs: Inputs) -> np.ndarray:

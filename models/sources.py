@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .compat import mend_torchvision
 from .loading import Loading, fill, find_weights, named_tensors, read_weights
 from .names import nearest
-from .preprocessing import Preprocessing
+from .preprocessing import Preprocessing, UnknownPreprocessing
 from .recipes import Recipe, from_timm, from_torchvision
 from .taps import Inputs
 from .tflite import read_tflite
@@ -138,7 +138,7 @@ def from_torchvision_zoo(name: str, weights: Weights, allow_partial: bool, optio
     if chosen or weights in (None, "pretrained"):
         weights = _fetched_by_torch(known.url, f"torchvision/{name}")
     loading = fill_from(net, weights, allow_partial)
-    recipe = from_torchvision(known.transforms())
+    recipe = _at_size(from_torchvision(known.transforms()), options.get("image_size"))
     inputs = fixed_image(recipe.size) if isinstance(recipe, Preprocessing) else None
     if type(known.transforms()).__name__ == "VideoClassification":
         side = known.transforms().crop_size[-1]
@@ -170,7 +170,7 @@ def from_timm_zoo(name: str, weights: Weights, allow_partial: bool, options: Any
     # timm keeps beside each network what turns older checkpoints into its own layout
     convert = getattr(importlib.import_module(type(net).__module__), "checkpoint_filter_fn", None)
     loading = fill_from(net, weights, allow_partial, convert)
-    recipe = from_timm(timm.data.resolve_model_data_config(net))
+    recipe = _at_size(from_timm(timm.data.resolve_model_data_config(net)), options.get("img_size"))
     inputs = fixed_image(recipe.size) if isinstance(recipe, Preprocessing) else None
     return Sourced(net.eval(), loading, recipe, inputs, ("timm",))
 
@@ -213,6 +213,15 @@ def _not_here(wanted: str, file: str, reason: str) -> str:
         f"the weights of {wanted} are not here ({file}) and cannot be fetched ({reason}); give a file as weights=, or "
         "weights='random'."
     )
+
+
+def _at_size(recipe: Recipe, size: Any) -> Recipe:
+    """The recipe of a network that was built for another size of images: as much is cut off in proportion."""
+    if size is None or isinstance(recipe, UnknownPreprocessing):
+        return recipe
+    if not isinstance(size, int):
+        return UnknownPreprocessing(f"images of {size} pixels are not square")
+    return replace(recipe, size=size, resize=recipe.resize and int(size * recipe.resize / recipe.size))
 
 
 def _lean(name: str, weights: Weights) -> dict[str, Any]:

@@ -70,6 +70,13 @@ def test_networks_that_give_nan_are_refused():
         proof(net)
 
 
+def test_networks_that_take_something_else_are_loaded_without_a_forward_pass():
+    unknown, other = proof(nn.Linear(5, 2), inputs=None), proof(nn.Linear(5, 2))
+    assert unknown.deterministic is other.deterministic is None and not unknown.agrees_with(unknown)
+    assert unknown.remark == "it is not known what the network takes"
+    assert other.remark.startswith("the network does not take the fixed input (mat1 and mat2")
+
+
 def test_what_is_known_of_a_network_can_be_written_down():
     import json
 
@@ -82,6 +89,7 @@ def test_what_is_known_of_a_network_can_be_written_down():
         "total": 20,
         "fingerprint": models.fingerprint(net),
         "deterministic": True,
+        "remark": "",
         "forward": list(net.loading.forward),
     }
     assert facts["versions"] == {"torch": torch.__version__}

@@ -231,3 +231,22 @@ def test_a_module_with_a_colon_in_its_name_is_meant_itself():
     net = nn.Sequential()
     net.add_module("relu:mean", nn.ReLU())
     assert heard(net, ["relu:mean"], torch.ones(2, 3))["relu:mean"].shape == (2, 3)
+
+
+def test_nested_outputs_are_refused():
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=True)
+
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.TransformerEncoder(layer, DEPTH)
+
+        def forward(self, tokens):
+            padding = torch.zeros(tokens.shape[:2], dtype=torch.bool)
+            padding[0, -1] = True
+            return self.encoder(tokens, src_key_padding_mask=padding)
+
+    with pytest.raises(
+        ValueError, match="gives a nested tensor; build the network with enable_nested_tensor"
+    ):
+        heard(Padded(), ["encoder.layers.0"], torch.zeros(3, 4, WIDTH))

@@ -132,6 +132,12 @@ def test_options_that_a_network_lacks(name):
 def test_options_that_a_network_has():
     net = models.load("timm/test_vit", weights="random", num_classes=0)
     assert net(torch.zeros(1, 3, 160, 160)).shape == (1, 64)
+    smaller = models.load("timm/test_vit", weights="random", img_size=80)
+    assert smaller.preprocess.size == 80 and smaller.loading.deterministic
+    assert smaller.preprocess.resize / 80 == pytest.approx(net.preprocess.resize / 160, rel=0.02)
+    oblong = models.load("timm/test_vit", weights="random", img_size=(80, 64))
+    with pytest.raises(ValueError, match="preprocessing is not known"):
+        oblong.preprocess(None)
 
 
 @pytest.mark.parametrize("name", SMALL)
