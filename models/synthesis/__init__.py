@@ -9,18 +9,25 @@ if TYPE_CHECKING:
     from .ascent import Synthesis, maximise
     from .controversy import make_controversial
     from .exciting import make_exciting
-    from .facets import find_facets
-    from .guidance import guide
+    from .facets import Facets, find_facets
+    from .generators import Denoiser, DiffusersGenerator, Diffusion
+    from .guidance import Samples, guide
     from .images import score_images
     from .objectives import Features, LayerObjective, ReadoutObjective
-    from .triplets import fit_choices, select_triplets
+    from .triplets import Triplets, fit_choices, select_triplets
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "Denoiser": "generators",
+    "DiffusersGenerator": "generators",
+    "Diffusion": "generators",
+    "Facets": "facets",
     "Features": "objectives",
     "LayerObjective": "objectives",
     "ReadoutObjective": "objectives",
+    "Samples": "guidance",
     "Synthesis": "ascent",
+    "Triplets": "triplets",
     "find_facets": "facets",
     "fit_choices": "triplets",
     "guide": "guidance",
@@ -32,10 +39,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "Denoiser",
+    "DiffusersGenerator",
+    "Diffusion",
+    "Facets",
     "Features",
     "LayerObjective",
     "ReadoutObjective",
+    "Samples",
     "Synthesis",
+    "Triplets",
     "find_facets",
     "fit_choices",
     "guide",

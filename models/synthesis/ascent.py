@@ -15,7 +15,7 @@ from torch import Tensor
 from ...neuro.progress import track
 from ..devices import resolve_device
 from ..stimuli import StimulusSet
-from .images import as_images, as_pictures, one_score_each, ready
+from .images import as_images, as_pictures, as_stimuli, one_score_each, ready
 from .objectives import Objective
 
 Array = NDArray[Any]
@@ -53,11 +53,7 @@ class Synthesis:
     @property
     def stimuli(self) -> StimulusSet:
         """The images as a stimulus set, whose table has the column ``score``."""
-        shown = self.images
-        if shown.ndim == 4:
-            shown = np.round(shown * 255).clip(0, 255).astype(np.uint8)
-        names = [f"made-{k:04d}" for k in range(len(shown))]
-        return StimulusSet.from_arrays(shown, names, {"score": self.scores})
+        return as_stimuli(self.images, "made", {"score": self.scores})
 
 
 def maximise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,6 +89,20 @@ def as_pictures(images: Tensor) -> Array:
     """
     shown: Array = images.detach().cpu().numpy()
     return np.ascontiguousarray(shown.transpose(0, 2, 3, 1)) if shown.ndim == 4 else shown
+
+
+def as_stimuli(images: Array, name: str, table: Mapping[str, Any]) -> StimulusSet:
+    """Name images and make a stimulus set of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge.models.synthesis.images import as_stimuli
+    >>> as_stimuli(np.zeros((2, 8, 8, 3)), "made", {"score": [1.0, 2.0]}).table["stimulus_id"].tolist()
+    ['made-0000', 'made-0001']
+    """
+    shown = np.round(images * 255).clip(0, 255).astype(np.uint8) if images.ndim == 4 else images
+    return StimulusSet.from_arrays(shown, [f"{name}-{k:04d}" for k in range(len(shown))], table)
 
 
 @contextmanager
