@@ -18,6 +18,7 @@ from ..neuro.store import ShardWriter
 from ..neuro.store import load as load_array
 from .batches import Preprocess
 from .collecting import MemoryWriter
+from .loading import describe_network
 from .memory import format_bytes, parse_bytes
 from .passes import Extraction
 from .plans import ExtractionPlan, plan_features, plan_gram
@@ -125,7 +126,8 @@ def extract(
             device=setup.device,
         )
         run = {"stimuli": stimuli.hash, "device": setup.device.type, "batch_size": plan.batch_size}
-        provenance = json.dumps({**facts, **run, "torch": torch.__version__, "cerebridge": __version__})
+        versions = {"torch": torch.__version__, "cerebridge": __version__}
+        provenance = json.dumps({**describe_network(net), **facts, **run, **versions})
         extraction = Extraction(setup.keeping(plan.kept_rows), trial, plan, reduce, kept_type)
         if store is None:
             _refuse_large_result(plan.result_bytes, budget)

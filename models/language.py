@@ -25,6 +25,7 @@ from ..neuro.store import load as load_array
 from .activations import _batch_size, _kept_type, _refuse_full_disk, _refuse_large_result
 from .collecting import MemoryWriter, Writer
 from .devices import resolve_device
+from .loading import describe_network
 from .memory import LABEL_BYTES, LiveBytes, Plan, keep_freed_memory, parse_bytes, plan_batches
 from .passages import Overflow, Passage, Reading, ReadingPlan, Unit
 from .stimuli import StimulusSet
@@ -157,7 +158,7 @@ def extract_text(
     }
     run = {"tokenizer": type(tokenizer).__name__, "stimuli": stimuli.hash, "device": job.device.type}
     versions = {"torch": torch.__version__, "cerebridge": __version__}
-    provenance = json.dumps({**facts, **run, **versions})
+    provenance = json.dumps({**describe_network(net), **facts, **run, **versions})
     with evaluating(net, job.device):
         shapes, plan = job.try_out(budget, size)
         row_bytes = job.row_bytes(shapes)

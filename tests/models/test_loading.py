@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -78,8 +79,6 @@ def test_networks_that_take_something_else_are_loaded_without_a_forward_pass():
 
 
 def test_what_is_known_of_a_network_can_be_written_down():
-    import json
-
     net = models.load("tiny", weights="random", seed=1)
     facts = describe_network(net)
     assert json.loads(json.dumps(facts)) == facts
@@ -95,3 +94,12 @@ def test_what_is_known_of_a_network_can_be_written_down():
     assert facts["versions"] == {"torch": torch.__version__}
     assert facts["preprocess"] == repr(net.preprocess)
     assert "loading" not in describe_network(nn.Linear(2, 2))
+
+
+def test_activations_keep_what_is_known_of_their_network(tmp_path):
+    net = models.load("tiny", weights="random")
+    stimuli = models.StimulusSet.from_arrays(np.zeros((3, 32, 32, 3), np.uint8))
+    for store in (None, tmp_path / "store"):
+        facts = json.loads(models.extract(net, stimuli, ["readout"], store=store).attrs["provenance"])
+        assert facts["loading"] == describe_network(net)["loading"]
+        assert facts["versions"] == net.loading.versions and facts["weights"] == net.loading.fingerprint
