@@ -41,9 +41,9 @@ class Clip:
     def __post_init__(self) -> None:
         """Refuse what is neither sound nor film."""
         values, rate = self.values, self.rate
-        if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or not isfinite(rate):
-            raise ValueError(f"the rate of a clip is {rate!r}; give samples or frames a second.")
-        if rate <= 0:
+        if isinstance(rate, bool) or not isinstance(rate, int | float | np.number):
+            raise ValueError(f"the rate of a clip is of type {type(rate).__name__}; give a number of Hz.")
+        if not (isfinite(rate) and rate > 0):
             raise ValueError(f"the rate of a clip is {rate} Hz; give a positive number.")
         sound = values.dtype == np.float32 and values.ndim in (1, 2)
         film = values.dtype == np.uint8 and values.ndim == 4 and values.shape[3] == 3
