@@ -136,6 +136,15 @@ def find_weights(path: Path) -> Path:
         If nothing is there.
     ValueError
         If it is no file of weights, or the folder holds several.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from cerebridge.models.loading import find_weights
+    >>> find_weights(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: there are no weights at nowhere; give a file, or weights='random'.
     """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES)
@@ -159,6 +168,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ------
     ValueError
         If the file is damaged or holds anything but tensors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from cerebridge.models.loading import read_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"state_dict": {"module.bias": torch.zeros(2)}}, Path(folder) / "net.pt")
+    ...     read_weights(Path(folder) / "net.pt")
+    {'bias': tensor([0., 0.])}
     """
     try:
         if path.suffix == ".safetensors":

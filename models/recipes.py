@@ -17,11 +17,12 @@ def from_torchvision(transforms: Any) -> Recipe:
 
     Examples
     --------
-    >>> from cerebridge.models.compat import mend_torchvision
+    >>> from types import SimpleNamespace
     >>> from cerebridge.models.recipes import from_torchvision
-    >>> _ = mend_torchvision()
-    >>> from torchvision.transforms._presets import ImageClassification
-    >>> recipe = from_torchvision(ImageClassification(crop_size=224))
+    >>> class ImageClassification:
+    ...     crop_size, resize_size, mean, std = [224], [256], [0.5] * 3, [0.2] * 3
+    ...     interpolation = SimpleNamespace(value="bilinear")
+    >>> recipe = from_torchvision(ImageClassification())
     >>> recipe.resize, recipe.size, recipe.keep_aspect, recipe.resample
     (256, 224, True, 'bilinear')
     """

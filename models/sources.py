@@ -50,8 +50,8 @@ def import_package(package: str) -> ModuleType:
     Examples
     --------
     >>> from cerebridge.models.sources import import_package
-    >>> import_package("torchvision").__name__
-    'torchvision'
+    >>> import_package("safetensors").__name__
+    'safetensors'
     """
     try:
         mend_torchvision()
@@ -69,6 +69,13 @@ def build(make: Callable[..., Any], name: str, options: Mapping[str, Any]) -> An
     ------
     ValueError
         If the options are not the network's.
+
+    Examples
+    --------
+    >>> from cerebridge.models.networks import TinyNet
+    >>> from cerebridge.models.sources import build
+    >>> build(TinyNet, "tiny", {"num_classes": 3}).readout[2].out_features
+    3
     """
     try:
         return make(**options)
@@ -105,6 +112,13 @@ def fill_from(net: nn.Module, weights: str | Path, allow_partial: bool, convert:
         Accept what does not fit exactly.
     convert
         Brings checkpoints of other layouts into the network's own, where their tensors do not fit as they are.
+
+    Examples
+    --------
+    >>> from cerebridge.models.networks import TinyNet
+    >>> from cerebridge.models.sources import fill_from
+    >>> fill_from(TinyNet(), "random", allow_partial=False).matched
+    0
     """
     if weights == "random":
         return Loading("random", 0, len(named_tensors(net)))
