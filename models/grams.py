@@ -91,7 +91,10 @@ def extract_gram(
     facts |= {"stimuli": stimuli.hash}
     n = len(stimuli)
     values = np.zeros((n, n * len(setup.layers)))
-    blocks = {layer: _Block(layer, values[:, k * n : (k + 1) * n]) for k, layer in enumerate(setup.layers)}
+    blocks = {
+        layer: _Block(layer, values[:, k * n : (k + 1) * n], setup.device)
+        for k, layer in enumerate(setup.layers)
+    }
     folder = None if store is None else Path(store)
     missing = [each.layer for each in blocks.values() if folder is None or not each.restore(folder, facts)]
     if missing:
@@ -119,10 +122,14 @@ class _Block:
         Its name.
     gram
         Where the matrix goes; zeros.
+    device
+        Where features come from.
     """
 
-    def __init__(self, layer: str, gram: NDArray[np.float64]) -> None:
+    def __init__(self, layer: str, gram: NDArray[np.float64], device: torch.device) -> None:
         self.layer, self._gram = layer, gram
+        # Metal has no double precision
+        self._wide = torch.float32 if device.type == "mps" else torch.float64
         self._total = np.zeros(len(gram))
         #: so many have come
         self.n_features = 0
@@ -137,7 +144,7 @@ class _Block:
             self._gram += _numbers(rest @ rest.T)
             own = _numbers(rest @ mean)
             self._gram += own[:, None] + own + float(np.square(_numbers(mean)).sum())
-            self._total += _numbers(rest.sum(1)) + float(_numbers(mean).sum())
+            self._total += _numbers(columns.sum(1, dtype=self._wide))
         self.n_features += values.shape[1]
 
     def neuroid(self, stimuli: StimulusSet) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 #: features that are multiplied at once in double precision
 COLUMNS = 1 << 14
+#: variance below this share of the first component's is rounding of single precision
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class IncrementalPCA:
         self._variance += new
         values, vectors = torch.linalg.eigh(inner)
         values, vectors = values[-k:].flip(0), vectors[:, -k:].flip(1)
-        kept = values > values[0] * used * torch.finfo(torch.float32).eps ** 2
+        kept = values > values[0] * ROUNDING
         singular = torch.where(kept, values.clamp(min=0).sqrt(), 0)
         rotation = torch.where(kept, vectors, 0).T.to(self._wide).to(stack.device)
         for columns in stack.split(COLUMNS, dim=1):

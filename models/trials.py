@@ -98,7 +98,8 @@ class Setup:
         return cls(
             net=net,
             layers=names,
-            feed=Feed(stimuli, prepare, _input_type(net)),
+            # the stimulus of the trial run need not be decoded again
+            feed=Feed(stimuli, prepare, _input_type(net), kept_rows=1),
             pool=resolve_pool(pool),
             options={"pool": describe(pool), "preprocess": describe(prepare)},
             device=resolve_device(device),

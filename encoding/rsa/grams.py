@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 #: metrics that inner products determine
 METRICS = ("correlation", "cosine", "euclidean", "sqeuclidean")
 #: inner products of single precision tell no less from nothing
-ROUNDING = 1e-7
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def rdm_of_gram(array: xr.DataArray, metric: str, by: str | Sequence[str] | None
         if flat is not None:
             raise ValueError(
                 f"the pattern of stimulus {quoted(stimuli[flat])} is {'zero' if metric == 'cosine' else 'constant'} "
-                f"over the features of {label!r}, so metric={metric!r} is undefined; leave the stimulus out or use "
+                f"over the features of {quoted(label)}, so metric={metric!r} is undefined; leave the stimulus out or use "
                 "metric='euclidean'."
             )
         found.append(1 - cosines)

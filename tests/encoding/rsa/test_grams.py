@@ -78,9 +78,11 @@ def test_representations_are_compared_by_their_inner_products(both, method):
     options = {"n_neighbours": 3} if method == "knn-overlap" else {}
     wanted = rsa.compare_representations(features, method=method, by="layer", **options)
     found = rsa.compare_representations(grams, method=method, by="layer", **options)
-    np.testing.assert_allclose(found.values, wanted.values, atol=1e-5)
+    # roots of what is left of rounding are larger than it
+    tolerance = 1e-4 if method == "procrustes" else 1e-5
+    np.testing.assert_allclose(found.values, wanted.values, atol=tolerance)
     mixed = rsa.compare_representations(grams, features, method, by="layer", **options)
-    np.testing.assert_allclose(mixed.values, wanted.values, atol=1e-5)
+    np.testing.assert_allclose(mixed.values, wanted.values, atol=tolerance)
     assert isinstance(found, xr.DataArray)
 
 
