@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from .motion import MotionBank, motion_energy
     from .ngrams import NGram
     from .pathways import LocalContrast, MotionPathway, MTPooling
+    from .regions import Gaze, pooling_regions
     from .sound import envelope, onsets, spectrogram
     from .words import place_at_onsets, surprisal, word_rate, word_statistics
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "Gaze": "regions",
+    "pooling_regions": "regions",
     "learn_prototypes": "hierarchy",
     "LocalContrast": "pathways",
     "MTPooling": "pathways",
@@ -46,6 +49,7 @@ _HOMES = {
 __all__ = [
     "FoveatedBlur",
     "FoveatedTexture",
+    "Gaze",
     "LocalContrast",
     "MTPooling",
     "MotionBank",
@@ -62,6 +66,7 @@ __all__ = [
     "onsets",
     "pixels",
     "place_at_onsets",
+    "pooling_regions",
     "spectrogram",
     "surprisal",
     "word_rate",
