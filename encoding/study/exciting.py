@@ -119,37 +119,29 @@ def _made(
     shown: Shown, settings: Mapping[str, Any], x: xr.DataArray, y: xr.DataArray, best: Array
 ) -> dict[str, Any]:
     """A picture for each unit, from an encoder that was fitted to all pictures."""
-    from ...models.synthesis import ReadoutObjective, maximise
+    from ...models.synthesis import make_exciting
 
     if not settings["steps"]:
         return {}
     encoder = _encoder(shown.device).fit(x.values, y.values[:, best])
-    network = load_network(shown.weights, shown.network | {"seed": settings["seed"]})
-    size = int(shown.stimuli[0].shape[0])
-    # more contrast than anything that was shown would excite whatever it shows
-    contrast = float(np.median([np.std(picture / 255) for picture in shown.stimuli]))
-    pictures, scores = [], []
-    for unit in range(len(best)):
-        objective = ReadoutObjective(
-            network,
-            settings["model"]["layer"],
-            np.asarray(encoder.coef_)[unit],
-            np.atleast_1d(encoder.intercept_)[unit],
-            pool=shown.network.get("pool"),
-        )
-        made = maximise(
-            objective,
-            size=size,
-            steps=settings["steps"],
-            contrast=contrast,
-            device=shown.device,
-            random_state=settings["seed"],
-        )
-        pictures.append(resize(made.stimuli[0], THUMBNAIL))
-        scores.append(made.scores[0])
+    synthesis = make_exciting(
+        load_network(shown.weights, shown.network | {"seed": settings["seed"]}),
+        settings["model"]["layer"],
+        encoder.coef_,
+        encoder.intercept_,
+        pool=shown.network.get("pool"),
+        n_starts=1,
+        size=int(shown.stimuli[0].shape[0]),
+        steps=settings["steps"],
+        # more contrast than anything that was shown would excite whatever it shows
+        contrast=float(np.median([np.std(picture / 255) for picture in shown.stimuli])),
+        device=shown.device,
+        random_state=settings["seed"],
+    )
+    pictures = np.stack([resize(picture, THUMBNAIL) for picture in synthesis.stimuli])
     return {
-        "made": (("best_unit", "row", "column", "colour"), np.stack(pictures)),
-        "made_predicted": ("best_unit", _standardised(np.array(scores)[None], y.values[:, best])[0]),
+        "made": (("best_unit", "row", "column", "colour"), pictures),
+        "made_predicted": ("best_unit", _standardised(synthesis.scores[None], y.values[:, best])[0]),
     }
 
 
