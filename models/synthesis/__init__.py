@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .ascent import Synthesis, maximise
-    from .controversy import make_controversial
-    from .exciting import make_exciting
+    from .controversy import Controversy, make_controversial, select_controversial
+    from .exciting import make_exciting, rank_stimuli
     from .facets import Facets, find_facets
     from .generators import Denoiser, DiffusersGenerator, Diffusion
     from .guidance import Samples, guide
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "Controversy": "controversy",
     "Denoiser": "generators",
     "DiffusersGenerator": "generators",
     "Diffusion": "generators",
@@ -34,11 +35,14 @@ _HOMES = {
     "make_controversial": "controversy",
     "make_exciting": "exciting",
     "maximise": "ascent",
+    "rank_stimuli": "exciting",
     "score_images": "images",
+    "select_controversial": "controversy",
     "select_triplets": "triplets",
 }
 
 __all__ = [
+    "Controversy",
     "Denoiser",
     "DiffusersGenerator",
     "Diffusion",
@@ -55,7 +59,9 @@ __all__ = [
     "make_controversial",
     "make_exciting",
     "maximise",
+    "rank_stimuli",
     "score_images",
+    "select_controversial",
     "select_triplets",
 ]
 

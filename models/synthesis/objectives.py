@@ -128,7 +128,8 @@ class ReadoutObjective(nn.Module):
     net, layers, pool, prepare
         As of :class:`Features`, and as the encoder's features were extracted.
     weights
-        Of each feature (features), or of each feature for several units (features × units), which are averaged.
+        Of each feature; or units × features, as ``coef_`` of scikit-learn and of ``encoding.RidgeCV``, of which the
+        mean over units is taken.
     bias
         A number, or one a unit.
 
@@ -147,7 +148,7 @@ class ReadoutObjective(nn.Module):
     >>> from cerebridge import models
     >>> from cerebridge.models.synthesis import ReadoutObjective
     >>> net = models.load("tiny", weights="random")
-    >>> region = ReadoutObjective(net, "conv2", np.ones((32, 5)), pool="global")
+    >>> region = ReadoutObjective(net, "conv2", np.ones((5, 32)), pool="global")
     >>> region(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2])
     """
@@ -169,7 +170,7 @@ class ReadoutObjective(nn.Module):
         self.features = Features(net, layers, pool=pool, prepare=prepare)
         # the mean of the units' predictions is the prediction of their mean weights
         table = _numbers(weights, "weights")
-        self.register_buffer("weights", (table[:, None] if table.ndim == 1 else table).mean(1).float())
+        self.register_buffer("weights", (table[None] if table.ndim == 1 else table).mean(0).float())
         self.register_buffer("bias", _numbers(bias, "bias").mean().float())
 
     def forward(self, images: Tensor) -> Tensor:

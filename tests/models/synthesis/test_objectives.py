@@ -48,12 +48,12 @@ def test_a_unit_is_a_channel_over_its_places_or_one_place(net, pictures):
 
 def test_a_region_is_the_mean_of_its_voxels(net, pictures):
     images, rng = as_images(pictures), np.random.default_rng(0)
-    weights, bias = rng.standard_normal((32, 5)), rng.standard_normal(5)
+    weights, bias = rng.standard_normal((5, 32)), rng.standard_normal(5)
     region = ReadoutObjective(net, "conv2", weights, bias, pool="global")(images)
-    voxels = [ReadoutObjective(net, "conv2", weights[:, v], bias[v], pool="global")(images) for v in range(5)]
+    voxels = [ReadoutObjective(net, "conv2", weights[v], bias[v], pool="global")(images) for v in range(5)]
     torch.testing.assert_close(region, torch.stack(voxels).mean(0))
     features = Features(net, "conv2", pool="global")(images).detach().numpy()
-    np.testing.assert_allclose(region.detach(), (features @ weights + bias).mean(1), rtol=1e-4)
+    np.testing.assert_allclose(region.detach(), (features @ weights.T + bias).mean(1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
