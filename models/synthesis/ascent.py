@@ -69,6 +69,7 @@ def maximise(
     total_variation: float = 0.0,
     centre_bias: bool = False,
     contrast: float | None = None,
+    grey: bool = False,
     bounds: tuple[float, float] | None = (0.0, 1.0),
     device: str | torch.device = "auto",
     random_state: int = 0,
@@ -104,6 +105,8 @@ def maximise(
         Start with smooth steps in the middle and go outwards and finer, so that one object appears rather than many.
     contrast
         Largest standard deviation of an image's values, such as 0.15; the budget under which images are compared.
+    grey
+        Images without colour.
     bounds
         Least and largest value; ``None`` without limits.
     device, progress
@@ -144,8 +147,12 @@ def maximise(
     where = resolve_device(device)
     begun = _begin(start, n, size, bounds, random_state)
     flat = begun.ndim == 2
-    if flat and (jitter or total_variation or centre_bias):
-        raise ValueError("jitter, total_variation and centre_bias are for images, but start= has n × values.")
+    if flat and (jitter or total_variation or centre_bias or grey):
+        raise ValueError(
+            "jitter, total_variation, centre_bias and grey are for images, but start= has n × values."
+        )
+    if grey:
+        begun = _grey(begun)
     squash, unsquash = _limits(bounds)
     state = unsquash(begun).to(where)
     follow = _Ascent(
@@ -154,6 +161,7 @@ def maximise(
         step=_as_it_is if flat or space == "pixels" else _coloured,
         total_variation=total_variation,
         centre_bias=centre_bias,
+        grey=grey,
     )
     rng = np.random.default_rng(random_state)
     shifts = [tuple(rng.integers(-jitter, jitter + 1, 2).tolist()) for _ in range(steps)]
@@ -180,6 +188,7 @@ class _Ascent:
     step: Callable[[Tensor], Tensor]
     total_variation: float
     centre_bias: bool
+    grey: bool
 
     def score(self, state: Tensor) -> Array:
         with torch.no_grad():
@@ -212,6 +221,8 @@ class _Ascent:
                 "start= or random_state=."
             )
         step = self.step(gradient)
+        if self.grey:
+            step = _grey(step)
         if self.centre_bias:
             step = _centred(step, progress)
         size = step.flatten(1).square().mean(1).sqrt().clamp_min(1e-30)
@@ -252,6 +263,10 @@ def _limits(
 
 def _as_it_is(values: Tensor) -> Tensor:
     return values
+
+
+def _grey(images: Tensor) -> Tensor:
+    return images.mean(1, keepdim=True).expand_as(images)
 
 
 def _limit_contrast(images: Tensor, contrast: float | None) -> Tensor:

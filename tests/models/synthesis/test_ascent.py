@@ -85,6 +85,12 @@ def test_steps_in_fourier_space_are_smooth_and_grey_as_pictures_are():
     assert rough[0] < 0.7 * rough[1] and colour[0] < 0.5 * colour[1]
 
 
+def test_grey_images_have_no_colour_and_are_driven_all_the_same():
+    made = maximise(along(template()), size=SIZE, steps=20, space="pixels", grey=True)
+    assert np.ptp(made.images, axis=3).max() < 1e-6 and made.scores[0] > made.before[0]
+    assert alike(made.images[0], template().mean(0, keepdim=True).expand(3, -1, -1)) > 0.9
+
+
 def test_total_variation_makes_images_smoother():
     made = [
         maximise(along(template()), size=SIZE, steps=40, space="pixels", total_variation=weight).images[0]
