@@ -23,7 +23,7 @@ from ..neuro.progress import track
 from ..neuro.store import ShardWriter
 from ..neuro.store import load as load_array
 from .activations import _batch_size, _kept_type, _refuse_full_disk, _refuse_large_result
-from .collecting import MemoryWriter, Writer
+from .collecting import MemoryWriter, Writer, check_finite
 from .devices import resolve_device
 from .loading import describe_network
 from .memory import LABEL_BYTES, LiveBytes, Plan, keep_freed_memory, parse_bytes, plan_batches
@@ -237,6 +237,7 @@ class _TextExtraction:
             for block in _blocks(todo, most_rows)
             for batch in _batches(block, reading.length, most_tokens, batch_size)
         ]
+        names = reading.table["stimulus_id"].tolist()
         shown = track(steps, "extracting", show=self.progress)
         for rows, batches in groupby(shown, key=itemgetter(0)):
             values = {
@@ -244,7 +245,8 @@ class _TextExtraction:
             }
             for _, batch in batches:
                 self._read(batch, values, rows.start)
-            self._refuse_infinite(values, rows.start)
+            for layer, each in values.items():
+                check_finite(layer, each, rows, names)
             for stretch in _stretches([row for row in rows if row not in done]):
                 part = slice(stretch.start - rows.start, stretch.stop - rows.start)
                 writer.write(stretch.start, {layer: each[part].numpy() for layer, each in values.items()})
@@ -296,18 +298,6 @@ class _TextExtraction:
         if self.aggregate == "sum":
             return summed
         return summed / counts.to(output.device).reshape(-1, *[1] * (output.ndim - 2))
-
-    def _refuse_infinite(self, values: dict[str, Tensor], first: int) -> None:
-        for layer, each in values.items():
-            finite = torch.isfinite(each).flatten(1).all(1)
-            if not finite.all():
-                row = self.reading.table.iloc[first + int((~finite).nonzero()[0])]
-                hint = "use dtype='float32'" if self.dtype == torch.float16 else "check the network"
-                word = f"{row['word']!r} in " if "word" in row else ""
-                raise ValueError(
-                    f"the layer {layer!r} gives NaN or infinite values for {word}the text "
-                    f"{row['stimulus_id']!r}; {hint}."
-                )
 
 
 def _blocks(passages: Sequence[Passage], most_rows: int) -> Iterator[list[Passage]]:

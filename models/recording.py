@@ -116,7 +116,7 @@ def extract_over_time(
     """
     windows = _windows(stimuli, window, hop, causal, aggregate, rate)
     taps = LayerTaps(net, [layers] if isinstance(layers, str) else list(layers))
-    prepare = preprocess or getattr(net, "preprocess", preprocess_by_default)
+    prepare = cast(Callable[[Any], Any], preprocess or getattr(net, "preprocess", preprocess_by_default))
     first = next((weights for weights in net.parameters() if weights.is_floating_point()), torch.empty(0))
     job = _Recorder(
         taps=taps,

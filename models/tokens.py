@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..neuro.assembly import Table
+from ..neuro.assembly import Table, quoted
 
 #: a word with its inner hyphens and apostrophes, without the punctuation around it
 WORD = r"\w+(?:['’\-]\w+)*"
@@ -223,9 +223,8 @@ def _check_times(table: pd.DataFrame) -> None:
             wrong = np.flatnonzero(~np.isfinite(times))
             if wrong.size:
                 word = table["word"].iloc[wrong[0]]
-                raise ValueError(
-                    f"the {column} of word {wrong[0]} ({word!r}) is {table[column].iloc[wrong[0]]!r}; give seconds."
-                )
+                given = quoted(table[column].iloc[wrong[0]])
+                raise ValueError(f"the {column} of word {wrong[0]} ({word!r}) is {given}; give seconds.")
             table[column] = times
     if "onset" not in table or not {"offset", "duration"} & set(table):
         return
