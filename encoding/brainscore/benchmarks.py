@@ -78,7 +78,8 @@ def read_benchmark(folder: str | Path) -> LocalBenchmark:
     >>> from PIL import Image
     >>> from cerebridge import encoding
     >>> rng = np.random.default_rng(0)
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> folder = Path(temporary.name)
     >>> (folder / "images").mkdir()
     >>> for i in range(40):
     ...     Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(folder / f"images/{i:02d}.png")
@@ -92,6 +93,7 @@ def read_benchmark(folder: str | Path) -> LocalBenchmark:
     >>> benchmark = encoding.brainscore.read_benchmark(folder)
     >>> benchmark.identifier, 0.8 < benchmark.ceiling.item() < 1
     ('toy', True)
+    >>> temporary.cleanup()
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -115,6 +117,20 @@ class LocalBenchmark:
         What was shown.
     recordings
         Single presentations, ``presentation × neuroid``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge import encoding, models, neuro
+    >>> from cerebridge.encoding.brainscore.recordings import Description
+    >>> brain = neuro.simulate(n_stimuli=30, n_units=4, n_repeats=4, random_state=0)
+    >>> names = np.unique(brain.stimulus_id.values)
+    >>> images = np.random.default_rng(0).integers(0, 255, (30, 32, 32, 3), np.uint8)
+    >>> stimuli = models.StimulusSet.from_arrays(images, names)
+    >>> benchmark = encoding.brainscore.LocalBenchmark(Description("toy", "V4", "", ""), stimuli, brain)
+    >>> net = models.load("tiny", weights="random")
+    >>> benchmark.score_layers(net, ["conv3"], pool="global", progress=False).score.sizes["unit"]
+    4
     """
 
     description: Description

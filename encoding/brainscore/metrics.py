@@ -265,7 +265,7 @@ def rdm_similarity(a: torch.Tensor, b: torch.Tensor) -> float:
                 "the pattern of some stimulus is the same in all neuroids, so that its RDM is undefined; leave it out."
             )
         ranks.append(prepare(distances[None], "spearman"))
-    return float(paired_similarities(*ranks, "spearman"))
+    return float(paired_similarities(ranks[0], ranks[1], "spearman"))
 
 
 def unbiased_cka(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -112,9 +112,8 @@ def to_model(
         raise TypeError(f"{next(iter(extraction))}= is for networks; the model is a function of stimuli.")
     source = _Source(model, extraction)
     name = identifier or getattr(model, "identifier", getattr(model, "__name__", type(model).__name__))
-    last = behavioural_layer or next(
-        reversed([layer for layers in regions.values() for layer in layers] or [None])
-    )
+    listed = [layer for layers in regions.values() for layer in layers]
+    last = behavioural_layer or (listed[-1] if listed else None)
     return _subject_class()(source, regions, dict(readouts or {}), str(name), visual_degrees, last)
 
 
@@ -176,7 +175,7 @@ class Subject:
             )
         bins = [TIME_BIN] if time_bins is None else time_bins
         self._region, self._behaviour = recording_target, None
-        self._time_bins = [tuple(map(float, np.asarray(each).tolist())) for each in bins]
+        self._time_bins = [(float(start), float(end)) for start, end in bins]
 
     def start_task(self, task: str, *args: Any, **kwargs: Any) -> None:
         """Perform one of Brain-Score's tasks from now on."""

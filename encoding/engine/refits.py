@@ -82,7 +82,9 @@ def narrowed(X: torch.Tensor) -> torch.Tensor:
     if p <= n:
         return X.double()
     triangle = X.new_zeros(0, n, dtype=torch.float64)
-    for block in X.split(max(BLOCK, 4 * n), dim=1):
+    width = max(BLOCK, 4 * n)
+    for start in range(0, p, width):
+        block = X[:, start : start + width]
         triangle = torch.linalg.qr(torch.cat([triangle, block.T.double()]), mode="r").R
     return triangle.T.contiguous()
 
@@ -216,7 +218,8 @@ def best_unit_predictions(
 def _unit_columns(rows: torch.Tensor) -> torch.Tensor:
     """Columns without their mean and of length 1; NaN where one does not vary."""
     centred = centre(rows)[0]
-    return centred / torch.linalg.vector_norm(centred, dim=0)
+    length: torch.Tensor = torch.linalg.vector_norm(centred, dim=0)
+    return centred / length
 
 
 def _predict(X: torch.Tensor, moments: Moments, split: Split, weights: Weights) -> torch.Tensor:
