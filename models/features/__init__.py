@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .pathways import LocalContrast, MotionPathway, MTPooling
     from .regions import Gaze, pooling_regions
     from .sound import envelope, onsets, spectrogram
-    from .words import place_at_onsets, surprisal, word_rate, word_statistics
+    from .words import surprisal, word_rate, word_statistics
 
 #: where each public name lives; imported on first use
 _HOMES = {
@@ -28,7 +28,6 @@ _HOMES = {
     "MotionBank": "motion",
     "MotionPathway": "pathways",
     "NGram": "ngrams",
-    "place_at_onsets": "words",
     "word_statistics": "words",
     "FoveatedBlur": "foveation",
     "FoveatedTexture": "foveation",
@@ -65,7 +64,6 @@ __all__ = [
     "motion_energy",
     "onsets",
     "pixels",
-    "place_at_onsets",
     "pooling_regions",
     "spectrogram",
     "surprisal",

@@ -76,6 +76,7 @@ class Gabors(nn.Module):
         dc = rows.sum(2)[:, :, None] * columns.sum(2)[:, None, :]
         self.gain = 2.0 if balanced else 1.0
         dc = dc if balanced else torch.zeros_like(dc)
+        self.window: Tensor
         self.register_buffer("window", window.float())
         self.register_buffer("rows", torch.view_as_real(rows).float())
         self.register_buffer("columns", torch.view_as_real(columns).float())

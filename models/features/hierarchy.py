@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,7 @@ def hmax(
     """
     stage = stage or ("C1" if prototypes is None else "C2")
     network = HMAX(size, stage, prototypes, sharpness)
-    facts = {"stage": stage, "size": size}
+    facts: dict[str, Any] = {"stage": stage, "size": size}
     if prototypes is not None:
         facts |= {"sharpness": sharpness, "prototypes": len(prototypes), "learnt_from": prototypes.source}
     units = network.units

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -29,23 +29,27 @@ from .images import Lightness
 MOST_FRAMES = 256
 
 
-@runtime_checkable
-class Bank(Protocol):
-    """Filters over films: a torch module that maps n × frames × size × size to n × later frames × units."""
+class Bank(nn.Module):
+    """Filters over films: maps n × frames × size × size, lightness from 0 to 1, to n × later frames × units.
 
-    #: side of the frames in pixels, frames that a response depends on, and how many of these lie before its own
-    size: int
-    frames: int
-    before: int
-    #: frames a second that the filters are made for; None: any
-    rate: float | None
+    Parameters
+    ----------
+    size
+        Side of the frames in pixels.
+    frames, before
+        Frames that a response depends on, and how many of these lie before its own.
+    rate
+        Frames a second that the filters are made for; ``None``: any.
+    """
+
+    def __init__(self, size: int, frames: int, before: int, rate: float | None = None) -> None:
+        super().__init__()
+        self.size, self.frames, self.before, self.rate = size, frames, before, rate
 
     @property
     def units(self) -> pd.DataFrame:
         """The neuroid table."""
-
-    def __call__(self, film: Tensor) -> Tensor:
-        """Filter films of lightness from 0 to 1."""
+        raise NotImplementedError
 
 
 def motion_energy(
@@ -124,14 +128,14 @@ def motion_energy(
     facts = {
         "features": "motion_energy",
         "bank": type(used).__name__,
-        "weights": fingerprint(cast(nn.Module, used)),
+        "weights": fingerprint(used),
     }
     return assemble_course(
         parts, cast(float, bins), used.units, units="a.u.", facts={**facts, "stimuli": clips.hash}
     )
 
 
-class MotionBank(nn.Module):
+class MotionBank(Bank):
     """The fixed bank of Nishimoto et al. (2011): quadrature energy of Gabors in space and time.
 
     Filters of 0 Hz see what stands still, those of 0 cycles flicker. An energy is the root of the sum of squares of a
@@ -175,13 +179,12 @@ class MotionBank(nn.Module):
         window: float = 2 / 3,
         compression: Compression = "none",
     ) -> None:
-        super().__init__()
         require_compression(compression)
         _require(rate, frequencies, temporal_frequencies, directions, size, window)
-        self.rate, self.size, self.compression = float(rate), size, compression
+        frames = max(3, round(window * rate) | 1)
+        super().__init__(size, frames, frames // 2, float(rate))
+        self.compression = compression
         self.frequencies, self.temporal_frequencies = list(frequencies), list(temporal_frequencies)
-        self.frames = max(3, round(window * rate) | 1)
-        self.before = self.frames // 2
         self.orientations = [360 * k / directions for k in range(directions // 2)]
         # an envelope of 0.6 cycles, no wider than a third of the picture; places 3.5 envelopes apart
         widths = [min(0.6 / f, 0.3) if f else 0.3 for f in frequencies]
@@ -190,8 +193,14 @@ class MotionBank(nn.Module):
             Gabors(f, self.orientations if f else [0.0], n, size, width, balanced=f > 0)
             for f, n, width in zip(frequencies, self.places, widths, strict=True)
         )
-        self.register_buffer("filters", self._temporal(window))
-        self.units = pd.concat([self._table(k) for k in range(len(self.frequencies))], ignore_index=True)
+        self.filters: Tensor
+        self.register_buffer("filters", self._temporal(window, rate))
+        self._units = pd.concat([self._table(k) for k in range(len(self.frequencies))], ignore_index=True)
+
+    @property
+    def units(self) -> pd.DataFrame:
+        """The neuroid table: what each filter prefers, and its place."""
+        return self._units
 
     def forward(self, film: Tensor) -> Tensor:
         """Filter films (n × frames × size × size); each response needs ``frames`` of them."""
@@ -204,9 +213,9 @@ class MotionBank(nn.Module):
             energies += [moved[..., k] for k, back in enumerate(self._back) if frequency or not back]
         return compress(torch.cat(energies, 2), self.compression)
 
-    def _temporal(self, window: float) -> Tensor:
+    def _temporal(self, window: float, rate: float) -> Tensor:
         """Complex filters in time, frames × filters: for each temporal frequency forward and, if it moves, back."""
-        time = (torch.arange(self.frames, dtype=torch.float64) - self.before) / self.rate
+        time = (torch.arange(self.frames, dtype=torch.float64) - self.before) / rate
         envelope = torch.exp(-(time**2) / (2 * (0.3 * window) ** 2))
         envelope /= envelope.sum()
         filters: list[Tensor] = []
@@ -276,8 +285,7 @@ def _course(
     """Energies of one film, averaged over bins; frames are read and filtered in stretches."""
     edges = bin_edges(len(clip), clip.rate, sfreq)
     bins = torch.from_numpy(np.repeat(np.arange(len(edges) - 1), np.diff(edges))).to(device)
-    net = cast(nn.Module, bank)
-    with evaluating(net, device), torch.no_grad():
+    with evaluating(bank, device), torch.no_grad():
         step = _stretch(bank, device, memory)
         sums = torch.zeros(len(edges) - 1, len(bank.units), dtype=torch.float64)
         sums = sums.to(device)

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..tokens import WORD
+
+Corpus: TypeAlias = str | Sequence[str] | Sequence[Sequence[str]]
+
+
+def cut_words(corpus: Corpus) -> list[list[str]]:
+    """Cut a corpus into the words of its texts.
+
+    Parameters
+    ----------
+    corpus
+        A text; several texts; words in order, of one text; or a list of lists of words. Strings of which any holds
+        white space are texts, and are cut as :func:`surprisal` does by default.
+
+    Raises
+    ------
+    ValueError
+        If it holds no words.
+
+    Examples
+    --------
+    >>> from cerebridge.models.features.ngrams import cut_words
+    >>> cut_words(["a dog, a cat", "dogs"]), cut_words(["a", "dog"])
+    ([['a', 'dog', 'a', 'cat'], ['dogs']], [['a', 'dog']])
+    """
+    parts = [corpus] if isinstance(corpus, str) else list(corpus)
+    if all(isinstance(part, str) for part in parts):
+        strings = [str(part) for part in parts]
+        is_text = isinstance(corpus, str) or any(len(part.split()) > 1 for part in strings)
+        texts = [re.findall(WORD, part) for part in strings] if is_text else [strings]
+    else:
+        texts = [[str(word) for word in part] for part in parts]
+    if not any(texts):
+        raise ValueError("the corpus holds no words; give some.")
+    return texts
 
 
 class NGram:
@@ -18,7 +56,7 @@ class NGram:
     Parameters
     ----------
     corpus
-        Words in order, to count; of several texts a list of lists.
+        What is counted: as of :func:`cut_words`.
     order
         Words of the longest n-gram: 3 sees two words back.
 
@@ -35,22 +73,17 @@ class NGram:
     True
     """
 
-    def __init__(self, corpus: Sequence[str] | Sequence[Sequence[str]], order: int = 3) -> None:
+    def __init__(self, corpus: Corpus, order: int = 3) -> None:
         if order < 1:
             raise ValueError(f"order is {order}; give a positive number of words.")
-        if isinstance(corpus, str):
-            raise ValueError("the corpus is one text; cut it into words, e.g. text.split().")
-        texts = [corpus] if len(corpus) and isinstance(corpus[0], str) else corpus
         self.order = order
         #: how often each word followed each context
         self.counts: dict[tuple[str, ...], Counter[str]] = {}
-        for text in texts:
+        for text in cut_words(corpus):
             for at, word in enumerate(text):
                 for length in range(min(order, at + 1)):
                     context = tuple(text[at - length : at])
                     self.counts.setdefault(context, Counter())[word] += 1
-        if () not in self.counts:
-            raise ValueError("the corpus holds no words; give some.")
         self._totals = {context: sum(found.values()) for context, found in self.counts.items()}
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .motion import Bank
 
 #: where each parameter may lie; inside, a sigmoid keeps it
 RANGES = {
@@ -23,7 +24,7 @@ RANGES = {
 }
 
 
-class MotionPathway(nn.Module):
+class MotionPathway(Bank):
     """V1 of the two-path model of motion: damped quadrature pairs over scales, squared, pooled and normalised.
 
     Each unit multiplies a Gabor pair in space with the pair ``exp(-t / decay) (cos, sin)(2 π f t)`` in time. The sum
@@ -63,8 +64,6 @@ class MotionPathway(nn.Module):
     (11, torch.Size([1, 2, 1024]), 1024)
     """
 
-    rate: float | None = None
-
     def __init__(
         self,
         size: int = 128,
@@ -80,12 +79,11 @@ class MotionPathway(nn.Module):
         semisaturation: float = 0.2,
         floor: float = 0.3,
     ) -> None:
-        super().__init__()
         _require(size, scales, downscale, stride, pixels, taps, pool)
-        self.size, self.stride, self.pixels, self.taps = size, stride, pixels, taps
+        super().__init__(size, taps + pool - 1, taps + pool - 2)
+        self.stride, self.pixels, self.taps = stride, pixels, taps
         self.gain, self.semisaturation, self.floor, self.front = gain, semisaturation, floor, front
         self.factors = np.geomspace(1, downscale, scales).tolist() if scales > 1 else [float(downscale)]
-        self.frames, self.before = taps + pool - 1, taps + pool - 2
         self.raw = nn.ParameterDict(
             {name: nn.Parameter(_unbounded(name, start)) for name, start in _design(scales).items()}
         )
@@ -174,13 +172,13 @@ class MotionPathway(nn.Module):
         damped = torch.exp(-lag / own["decay"][:, None])
         wave = torch.polar(damped, 2 * math.pi * own["temporal_frequency"][:, None] * lag)
         later = pair.shape[1] - self.taps + 1
-        moved = sum(
-            wave[:, k, None, None] * pair[:, self.taps - 1 - k :][:, :later] for k in range(self.taps)
-        )
+        moved = torch.zeros_like(pair[:, :later])
+        for k in range(self.taps):
+            moved = moved + wave[:, k, None, None] * pair[:, self.taps - 1 - k :][:, :later]
         return moved.real**2 + moved.imag**2
 
 
-class MTPooling(nn.Module):
+class MTPooling(Bank):
     """MT over a path of V1: energies of near directions pooled over scales and places, opposite ones subtracted.
 
     Parameters
@@ -203,19 +201,17 @@ class MTPooling(nn.Module):
     (torch.Size([1, 1, 32]), 8)
     """
 
-    rate: float | None = None
-
     def __init__(
         self, path: MotionPathway, directions: int = 8, concentration: float = 2.0, stride: int = 32
     ) -> None:
-        super().__init__()
+        super().__init__(path.size, path.frames, path.before)
         if directions < 2 or not concentration > 0 or stride < 1:
             raise ValueError(
                 f"directions is {directions}, concentration {concentration} and stride {stride}; give at least two "
                 "directions and positive numbers."
             )
         self.path, self.stride, self.concentration = path, stride, concentration
-        self.size, self.frames, self.before = path.size, path.frames, path.before
+        self.preferred: Tensor
         self.register_buffer("preferred", 2 * math.pi * torch.arange(directions) / directions)
 
     def forward(self, film: Tensor) -> Tensor:
@@ -232,7 +228,7 @@ class MTPooling(nn.Module):
         )
         return pooled.unflatten(0, energy.shape[:2]).clamp(min=0).flatten(2)
 
-    @cached_property
+    @property
     def units(self) -> pd.DataFrame:
         """The neuroid table: the direction that each unit prefers, and its place."""
         direction = np.arange(len(self.preferred)) * 360 / len(self.preferred)
@@ -262,6 +258,7 @@ class LocalContrast(nn.Module):
             raise ValueError(f"width is {width}; give a positive number of pixels.")
         half = math.ceil(3 * width)
         window = torch.exp(-(torch.arange(-half, half + 1.0) ** 2) / (2 * width**2))
+        self.window: Tensor
         self.register_buffer("window", window / window.sum())
 
     def forward(self, film: Tensor) -> Tensor:

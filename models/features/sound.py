@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -175,7 +175,8 @@ def envelope(
                 f"a band at {highest:g} Hz needs more than {2 * highest:g} samples a second, but the sound has "
                 f"{clip.rate:g}; lower highest=."
             )
-        gains = [partial(_gammatone_gain, centre=centre) for centre in centres] or [torch.ones_like]
+        gains: list[Callable[[Tensor], Tensor]] = [partial(_gammatone_gain, centre=float(f)) for f in centres]
+        gains = gains or [torch.ones_like]
         kept = [
             average_bins(magnitude[:, None] ** exponent, clip.rate, sfreq)
             for magnitude in _analytic(clip, gains, place)
@@ -259,7 +260,9 @@ def _gammatone_gain(frequency: Tensor, centre: float) -> Tensor:
     return (1 + ((frequency - centre) / width) ** 2) ** -2
 
 
-def _analytic(clip: Clip, gains: list[Callable[[Tensor], Tensor]], device: torch.device) -> Any:
+def _analytic(
+    clip: Clip, gains: Sequence[Callable[[Tensor], Tensor]], device: torch.device
+) -> Iterator[NDArray[np.float32]]:
     """Yield the magnitude of the analytic signal of each band."""
     samples = clip.values if clip.values.ndim == 1 else clip.values.mean(1)
     length = len(samples)
@@ -316,4 +319,4 @@ def _compressed(power: NDArray[np.float32], compression: Loudness) -> NDArray[np
         decibels = 10 * np.log10(np.maximum(power, np.float32(1e-20)))
         return np.maximum(decibels - np.float32(SILENCE), 0)
     amplitude = np.sqrt(2 * power)
-    return amplitude**EXPONENT if compression == "power" else amplitude
+    return (amplitude**EXPONENT if compression == "power" else amplitude).astype(np.float32)

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...neuro.assembly import Table, assemble, validate
+from ...neuro.assembly import Table, assemble
 from ...neuro.progress import track
 from ..devices import resolve_device
 from ..names import describe
@@ -23,7 +23,7 @@ from ..stimuli import StimulusSet
 from ..taps import evaluating
 from ..tokens import Tokens, find_words, limit_of, resolve_tokenizer
 from .courses import assemble_course
-from .ngrams import NGram
+from .ngrams import Corpus, NGram, cut_words
 
 
 def word_rate(onsets: Any, *, duration: float, sfreq: float = 100.0) -> xr.DataArray:
@@ -61,48 +61,8 @@ def word_rate(onsets: Any, *, duration: float, sfreq: float = 100.0) -> xr.DataA
     return assemble_course([(None, impulses)], sfreq, neuroid, units="words", facts=facts)
 
 
-def place_at_onsets(features: xr.DataArray, *, duration: float, sfreq: float = 100.0) -> xr.DataArray:
-    """Turn features of words into impulses at their onsets, one bin wide, summed where words share a bin.
-
-    Parameters
-    ----------
-    features
-        ``presentation × neuroid`` with ``onset`` in seconds: surprisal, word statistics, or a network's activations.
-    duration
-        Of the recording, in seconds.
-    sfreq
-        Bins a second.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``time_bin × neuroid`` with the same neuroids; 0 where no word begins.
-
-    Raises
-    ------
-    ValueError
-        If there are no onsets, or one lies outside the recording.
-
-    Examples
-    --------
-    >>> from cerebridge import models
-    >>> words = {"word": ["the", "dog"], "onset": [0.1, 0.3]}
-    >>> lengths = models.features.word_statistics("the dog", ["the", "dog", "the"], words=words)
-    >>> models.features.place_at_onsets(lengths, duration=0.4, sfreq=10).values[:, 0].tolist()
-    [0.0, 3.0, 0.0, 3.0]
-    """
-    if validate(features).dims != ("presentation", "neuroid") or "onset" not in features.coords:
-        raise ValueError(
-            "features of words are presentation × neuroid with 'onset' along presentation; give words= with onsets."
-        )
-    impulses = _impulses(features.values, features["onset"].values.astype(float), duration, sfreq)
-    neuroid = {str(n): c.values for n, c in features.coords.items() if c.dims == ("neuroid",)}
-    facts = {"features": "place_at_onsets", "of": features.attrs.get("provenance", "")}
-    return assemble_course([(None, impulses)], sfreq, neuroid, units=features.attrs["units"], facts=facts)
-
-
 def word_statistics(
-    texts: StimulusSet | str | Sequence[str], corpus: Sequence[str], words: Table | str | None = None
+    texts: StimulusSet | str | Sequence[str], corpus: Corpus, words: Table | str | None = None
 ) -> xr.DataArray:
     """Give each word its length and its frequency in a corpus.
 
@@ -111,7 +71,7 @@ def word_statistics(
     texts
         A stimulus set of texts, or one or several texts.
     corpus
-        Words to count; case does not matter.
+        What is counted, whatever the case: a text, texts, or words in order.
     words
         As of :func:`surprisal`.
 
@@ -132,9 +92,7 @@ def word_statistics(
     >>> models.features.word_statistics("a dog", ["a"] * 9 + ["dog"]).values.round().tolist()
     [[1.0, 9.0], [3.0, 8.0]]
     """
-    counts = Counter(word.casefold() for word in corpus)
-    if not counts or isinstance(corpus, str):
-        raise ValueError("the corpus is no list of words; give some, e.g. text.split().")
+    counts = Counter(word.casefold() for text in cut_words(corpus) for word in text)
     stimuli = _as_texts(texts)
     table = find_words(list(stimuli), stimuli.table["stimulus_id"].tolist(), words)
     of_a_billion = 1e9 / (sum(counts.values()) + len(counts))
@@ -157,7 +115,8 @@ def surprisal(
 ) -> xr.DataArray:
     """Compute how unexpected each word is to a language model, given the words before it.
 
-    The surprisal of a word is that of its tokens, summed (Hale 2001; Levy 2008).
+    The surprisal of a word is that of its tokens, summed (Hale 2001; Levy 2008). As a regressor over time it is an
+    impulse at each onset: ``models.resample_in_time(found, times, kernel="sum", moment="onset")``.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 import numpy as np
@@ -167,6 +166,12 @@ def test_witten_bell_by_hand():
     assert NGram([["a", "b"], ["c"]], order=2).counts.keys() == {(), ("a",)}
 
 
+def test_texts_are_cut_and_words_are_not():
+    texts, lists = NGram(["a dog ran.", "a cat"], 2), NGram([["a", "dog", "ran"], ["a", "cat"]], 2)
+    assert texts.counts == lists.counts and ("ran",) not in texts.counts
+    assert NGram("a dog ran", 2).counts == NGram(["a", "dog", "ran"], 2).counts
+
+
 def test_word_rate_counts_words_in_their_bins():
     rate = models.features.word_rate([0.0, 0.29, 0.3, 0.31, 0.999], duration=1.0, sfreq=100)
     neuro.validate(rate)
@@ -182,10 +187,10 @@ def test_words_are_placed_at_their_onsets():
     table = {"word": ["a", "b", "c"], "onset": [0.05, 0.5, 0.55], "speaker": ["x", "y", "y"]}
     found = models.features.surprisal("a b, c", true_chain, letters_and_comma, start=4, words=table)
     assert found["speaker"].values.tolist() == ["x", "y", "y"]
-    course = models.features.place_at_onsets(found, duration=1.0, sfreq=10)
+    bins = np.stack([np.arange(10), np.arange(1, 11)], 1) / 10
+    course = models.resample_in_time(found, bins, kernel="sum", moment="onset")
     assert course.values[[0, 5], 0].tolist() == [found.values[0, 0], found.values[1, 0] + found.values[2, 0]]
     assert (course.values[[1, 2, 3, 4, 6, 7, 8, 9]] == 0).all()
-    assert json.loads(json.loads(course.attrs["provenance"])["of"])["features"] == "surprisal"
 
 
 def letters_and_comma(text):
@@ -218,8 +223,7 @@ def test_texts_of_a_set_keep_their_names():
         ),
         (lambda f: f.word_rate([np.nan], duration=1.0), "word 0 begins at nan s"),
         (lambda f: f.word_rate([0], duration=0), "duration is 0 s"),
-        (lambda f: f.place_at_onsets(f.word_statistics("a", ["a"]), duration=1.0), "with 'onset'"),
-        (lambda f: f.word_statistics("a", []), "the corpus is no list of words"),
+        (lambda f: f.word_statistics("a", []), "the corpus holds no words"),
         (lambda f: f.word_statistics("...", ["a"]), "no word in the texts"),
         (lambda f: f.surprisal("a", true_chain), "no tokenizer"),
         (
@@ -240,7 +244,7 @@ def test_texts_of_a_set_keep_their_names():
             "the stimuli are no texts",
         ),
         (lambda f: NGram([]), "no words"),
-        (lambda f: NGram("a text"), "cut it into words"),
+        (lambda f: NGram(" . "), "no words"),
         (lambda f: NGram(["a"], 0), "order is 0"),
     ],
 )
