@@ -15,8 +15,9 @@ from torch import nn
 
 from ... import __version__
 from ...neuro.progress import track
+from ..taps import Inputs
 from .curves import fit_curve
-from .states import Inputs, States, layers_of, read_states
+from .states import States, layers_of, read_states
 
 #: an activation is massive above this size, and this many times the median
 STRICT_SIZE, STRICT_RATIO = 100.0, 1000.0

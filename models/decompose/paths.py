@@ -19,7 +19,7 @@ from ...neuro.progress import track
 from ..changes import Change
 from ..devices import resolve_device
 from ..interventions import intervene
-from ..taps import evaluating
+from ..taps import evaluating, first_tensor
 from .states import layers_of
 
 Rule = Literal["joint", "share", "activation", "influence"]
@@ -196,7 +196,7 @@ class _Paths:
         }
         inputs = self.inputs.expand(len(paths), *self.inputs.shape[1:])
         with intervene(self.net, {**changes, **(others or {})}):
-            return self.scores(_output(self.net(inputs)))
+            return self.scores(first_tensor(self.net(inputs)))
 
     def scores(self, output: Tensor) -> Tensor:
         """Of the target class."""
@@ -290,7 +290,7 @@ class _Paths:
             return activations + added[0]
 
         with torch.enable_grad(), intervene(self.net, {layer: change}):
-            total = self.scores(_output(self.net(self.inputs))).sum()
+            total = self.scores(first_tensor(self.net(self.inputs))).sum()
             (slope,) = torch.autograd.grad(total, added)
         return self._tokens(slope, layer)[0].sum(0)
 
@@ -346,7 +346,7 @@ class _Paths:
 
 def _targets(net: nn.Module, inputs: Tensor, target: int | Sequence[int] | None) -> list[int]:
     with torch.no_grad():
-        output = _output(net(inputs))
+        output = first_tensor(net(inputs))
     if output.ndim != 2:
         raise ValueError(f"the network gives the shape {tuple(output.shape)}; paths need batch × classes.")
     goals = output.argmax(1).tolist() if target is None else np.broadcast_to(target, len(inputs)).tolist()
@@ -354,12 +354,6 @@ def _targets(net: nn.Module, inputs: Tensor, target: int | Sequence[int] | None)
         if not 0 <= goal < output.shape[1]:
             raise ValueError(f"there is no class {goal}; the network has {output.shape[1]}, counted from 0.")
     return goals
-
-
-def _output(output: Any) -> Tensor:
-    while not isinstance(output, Tensor):
-        output = next(iter(output.values())) if hasattr(output, "values") else output[0]
-    return output
 
 
 def _dataset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -17,9 +17,9 @@ from ... import __version__
 from ..devices import resolve_device
 from ..interventions import intervene
 from ..selectors import real_tokens
-from ..taps import evaluating
+from ..taps import Inputs, evaluating, first_tensor, run_network
 from .curves import fit_curve
-from .states import Inputs, cut_batches, layers_of, read_states
+from .states import cut_batches, layers_of, read_states
 
 #: steps of a layer's threshold between none and all silenced
 LEVELS = 65536
@@ -288,7 +288,7 @@ def _dataset(found: Mapping[str, _Found], mlps: Mapping[str, _Mlp], attrs: dict[
     return xr.Dataset(variables, {"rule": list(found), "layer": list(mlps)}, attrs)
 
 
-def perplexity(net: Callable[..., Any], batches: Sequence[Any]) -> float:
+def perplexity(net: nn.Module, batches: Sequence[Any]) -> float:
     """Exponential of the mean negative log-likelihood of each token after the first, given those before it.
 
     Parameters
@@ -335,11 +335,8 @@ def _ids(batch: Any) -> Tensor:
     return ids
 
 
-def _logits(net: Callable[..., Any], batch: Any) -> Tensor:
-    output = net(**batch) if isinstance(batch, Mapping) else net(batch)
-    while not isinstance(output, Tensor) and len(output):
-        output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
-    ids = _ids(batch)
+def _logits(net: nn.Module, batch: Any) -> Tensor:
+    output, ids = first_tensor(run_network(net, batch)), _ids(batch)
     if output.ndim != 3 or output.shape[:2] != ids.shape or output.shape[2] <= int(ids.max()):
         raise ValueError(
             f"the network gives the shape {tuple(output.shape)} for {tuple(ids.shape)} token ids, no logits of a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from ..anatomy import find_layers
 from ..devices import resolve_device
 from ..selectors import real_tokens
-from ..taps import LayerTaps, evaluating
-
-#: a batch for ``net(inputs)``, or tensors by name for ``net(**inputs)``
-Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+from ..taps import Inputs, LayerTaps, evaluating
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ... import __version__
 from ..names import nearest
-from .states import Inputs, layers_of, read_states
+from ..taps import Inputs
+from .states import layers_of, read_states
 
 
 def report_voids(
