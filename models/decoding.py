@@ -64,6 +64,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def shown_pixels(array: NDArray[Any]) -> NDArray[Any]:
+    """RGB of an array that is an image (uint8, grey or 3 or 4 channels); any other array as it is."""
+    image = array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)))
+    return np.asarray(as_rgb(Image.fromarray(array))) if image else array
+
+
 def decode_text(content: bytes) -> str:
     """Decode UTF-8; the newline at the end of a file is no part of the text.
 

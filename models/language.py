@@ -30,7 +30,7 @@ from .memory import LABEL_BYTES, LiveBytes, Plan, keep_freed_memory, parse_bytes
 from .passages import Overflow, Passage, Reading, ReadingPlan, Unit
 from .stimuli import StimulusSet
 from .taps import Inputs, LayerTaps, evaluating
-from .tokens import limit_of, resolve_tokenizer
+from .tokens import limit_of, resolve_tokenizer, tokenizer_of
 from .zoo import fingerprint
 
 Aggregate = Literal["last", "first", "mean", "sum"]
@@ -77,7 +77,7 @@ def extract_text(
         Rows of the result: ``"word"``, ``"token"`` or ``"text"``.
     tokenizer
         A fast tokenizer of transformers, a ``tokenizers.Tokenizer``, or a function from a text to ids and their
-        (start, end) in characters. Default: ``net.tokenizer``.
+        (start, end) in characters. Default: ``net.tokenizer``, or the one in the folder of a network of transformers.
     words
         What the words are: a regular expression (default: letters and digits with inner hyphens and apostrophes;
         ``r"\\S+"`` takes whatever stands between blanks), or a table with ``word``, ``stimulus_id`` (if there are
@@ -131,7 +131,7 @@ def extract_text(
     ((8, 12), ['The', 'dog', 'barks', 'A'])
     """
     _check_options(stimuli, unit, aggregate, context, stride, special_tokens, overflow)
-    tokenizer = getattr(net, "tokenizer", None) if tokenizer is None else tokenizer
+    tokenizer = tokenizer_of(net) if tokenizer is None else tokenizer
     reading = ReadingPlan(
         tokenize=resolve_tokenizer(tokenizer),
         unit=unit,

@@ -18,7 +18,7 @@ from PIL import Image
 from ..neuro.assembly import Table
 from . import gathering
 from .clips import Clip
-from .decoding import FILMS, IMAGES, SOUNDS, TEXTS, Medium, as_rgb, medium_of
+from .decoding import FILMS, IMAGES, SOUNDS, TEXTS, Medium, medium_of, shown_pixels
 from .gathering import Reader
 
 
@@ -127,7 +127,7 @@ class StimulusSet:
 
     @classmethod
     def from_zip(cls, path: str | Path, pattern: str | None = None) -> StimulusSet:
-        """Take the images, or else sounds, films or texts, of a zip file by their sorted names, without unpacking it.
+        """Take the images, or else sounds, films or texts, of a zip file, without unpacking it.
 
         Parameters
         ----------
@@ -232,10 +232,8 @@ class StimulusSet:
         ----------
         texts
             A ``str`` is a text; a ``pathlib.Path`` is a file of text in UTF-8.
-        stimulus_id
-            One a text; default: ``"0000"``, ``"0001"``, …, or the names where all are files.
-        table
-            Further labels, one row a text.
+        stimulus_id, table
+            As for :meth:`from_sounds`.
 
         Raises
         ------
@@ -251,7 +249,7 @@ class StimulusSet:
         'A cat sleeps.'
         """
         texts = [texts] if isinstance(texts, str | Path) else list(texts)
-        if stimulus_id is None and not any(isinstance(text, str) for text in texts):
+        if stimulus_id is None and all(isinstance(text, Path) for text in texts):
             stimulus_id = gathering.file_names(texts)
         stimuli = cls._hashed(
             gathering.columns(len(texts), stimulus_id, table), gathering.text_readers(texts), TEXTS
@@ -341,9 +339,8 @@ class StimulusSet:
     ) -> StimulusSet:
         items = [items] if isinstance(items, str | Path | Clip) else list(items)
         names = gathering.file_names(items) if stimulus_id is None else stimulus_id
-        return cls._hashed(
-            gathering.columns(len(items), names, table), gathering.clip_readers(items, rate, medium), medium
-        )
+        labels = gathering.columns(len(items), names, table)
+        return cls._hashed(labels, gathering.clip_readers(items, rate, medium), medium)
 
     @classmethod
     def _hashed(
@@ -354,9 +351,8 @@ class StimulusSet:
     @property
     def hash(self) -> str:
         """Return one hash of all ids and contents, in order."""
-        text = "\n".join(
-            f"{i}\t{h}" for i, h in zip(self.table["stimulus_id"], self.table["content_hash"], strict=True)
-        )
+        rows = zip(self.table["stimulus_id"], self.table["content_hash"], strict=True)
+        text = "\n".join(f"{i}\t{h}" for i, h in rows)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def __len__(self) -> int:
@@ -402,8 +398,4 @@ class StimulusSet:
                 f"stimulus {self.table['stimulus_id'].iloc[row]!r} (row {row} of {len(self)}) cannot be read "
                 f"({error}); replace it or leave it out."
             ) from None
-        if isinstance(content, Clip) or content.dtype != np.uint8:
-            return content
-        if content.ndim == 2 or (content.ndim == 3 and content.shape[2] in (3, 4)):
-            return np.asarray(as_rgb(Image.fromarray(content)))
-        return content
+        return content if isinstance(content, Clip) else shown_pixels(content)

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..neuro.assembly import Table, quoted
+from .compat import mend_torchvision
 
 #: a word with its inner hyphens and apostrophes, without the punctuation around it
 WORD = r"\w+(?:['’\-]\w+)*"
@@ -89,6 +90,28 @@ def resolve_tokenizer(tokenizer: Any) -> Callable[[str], Tokens]:
     if not callable(tokenizer):
         raise ValueError(f"tokenizer= is {tokenizer!r}; give a fast tokenizer or a function of a text.")
     return _checked(tokenizer)
+
+
+def tokenizer_of(net: Any) -> Any:
+    """The tokenizer that a network brings, or that lies in the folder from which transformers built it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.tokens import tokenizer_of
+    >>> tokenizer_of(torch.nn.Linear(2, 2)) is None
+    True
+    """
+    folder = getattr(net, "folder", None)
+    if hasattr(net, "tokenizer") or folder is None:
+        return getattr(net, "tokenizer", None)
+    mend_torchvision()
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError):
+        return None
 
 
 def _parts_of(encoding: Any) -> dict[str, Any]:
