@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..neuro.layers import Layer, label_features
 from ..neuro.progress import track
-from .batches import Feed, Preprocess, cut_rows, preprocess_by_default
+from .batches import Feed, Preprocess, cut_rows, map_inputs, preprocess_by_default, stack_inputs
 from .changes import Ablate, Change, Intervention
 from .devices import resolve_device
 from .interventions import intervene
@@ -24,7 +24,7 @@ from .memory import format_bytes, parse_bytes
 from .names import describe
 from .pooling import Pool, resolve_pool
 from .stimuli import StimulusSet
-from .taps import LayerTaps, evaluating
+from .taps import Inputs, LayerTaps, evaluating
 from .zoo import fingerprint
 
 Changes = Mapping[str, Change]
@@ -121,7 +121,7 @@ def measure_effect(
     )
     rng = np.random.default_rng(random_state)
     with evaluating(net, lab.device):
-        first = lab.feed.load(0)[None].to(lab.device)
+        first = lab.moved(stack_inputs([lab.feed.load(0)]))
         if taps is not None:
             taps.check(first)
         shapes = _label(lab, first)
@@ -156,11 +156,17 @@ class _Lab:
     batch_size: int
     device: torch.device
 
-    def batches(self) -> tuple[int, Iterator[tuple[range, Tensor]]]:
+    def batches(self) -> tuple[int, Iterator[Inputs]]:
         rows = cut_rows(range(len(self.feed.stimuli)), self.batch_size)
-        return len(rows), ((r, inputs.to(self.device)) for r, inputs in self.feed.ahead(rows))
+        return len(rows), (self.moved(inputs) for _, inputs in self.feed.ahead(rows, self.device))
 
-    def listen(self, inputs: Tensor) -> dict[str, Tensor]:
+    def moved(self, inputs: Inputs) -> Any:
+        return map_inputs(inputs, lambda tensor: tensor.to(self.device))
+
+    def call(self, inputs: Inputs) -> Any:
+        return self.net(**inputs) if isinstance(inputs, Mapping) else self.net(inputs)
+
+    def listen(self, inputs: Inputs) -> dict[str, Tensor]:
         """The reduced outputs, by layer."""
         heard: dict[str, Tensor] = {}
 
@@ -170,15 +176,15 @@ class _Lab:
         if self.taps is not None:
             self.taps.run(inputs, receive)
             return {layer: heard[layer] for layer in self.taps.layers}
-        output = self.net(inputs)
+        output = self.call(inputs)
         while not isinstance(output, Tensor) and len(output):
             output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
         receive("output", output)
         return heard
 
-    def outputs(self, inputs: Tensor) -> Tensor:
+    def outputs(self, inputs: Inputs) -> Tensor:
         """All reduced outputs side by side (batch × features)."""
-        return torch.cat([output.reshape(len(inputs), -1) for output in self.listen(inputs).values()], 1)
+        return torch.cat([output.reshape(len(output), -1) for output in self.listen(inputs).values()], 1)
 
 
 def _named(interventions: Changes | Mapping[str, Changes]) -> dict[str, Changes]:
@@ -191,7 +197,7 @@ def _named(interventions: Changes | Mapping[str, Changes]) -> dict[str, Changes]
     return {"intervention": cast(Changes, interventions)}
 
 
-def _label(lab: _Lab, first: Tensor) -> list[Layer]:
+def _label(lab: _Lab, first: Inputs) -> list[Layer]:
     return [Layer(name, tuple(o.shape[1:]) or (1,), "<f4") for name, o in lab.listen(first).items()]
 
 
@@ -203,7 +209,7 @@ def _require_memory(needed: int, budget: int) -> None:
         )
 
 
-def _spied(lab: _Lab, layers: Sequence[str], inputs: Tensor) -> dict[str, Tensor]:
+def _spied(lab: _Lab, layers: Sequence[str], inputs: Inputs) -> dict[str, Tensor]:
     """Activations at the places where changes will be made."""
     seen: dict[str, Tensor] = {}
 
@@ -211,7 +217,7 @@ def _spied(lab: _Lab, layers: Sequence[str], inputs: Tensor) -> dict[str, Tensor
         return lambda activations: seen.setdefault(layer, activations) if layer not in seen else activations
 
     with intervene(lab.net, {layer: spy(layer) for layer in layers}):
-        lab.net(inputs)
+        lab.call(inputs)
     return seen
 
 
@@ -225,7 +231,7 @@ def _referring(lab: _Lab, changes: Changes) -> Changes:
     if not wanting:
         return changes
     parts: dict[str, list[Tensor]] = {layer: [] for layer in wanting}
-    for _, inputs in lab.batches()[1]:
+    for inputs in lab.batches()[1]:
         for layer, seen in _spied(lab, list(wanting), inputs).items():
             # of a mean no more is kept than each batch's share of it
             share = seen.sum(0, dtype=torch.float64)[None] / len(lab.feed.stimuli)
@@ -240,7 +246,7 @@ def _referring(lab: _Lab, changes: Changes) -> Changes:
     }
 
 
-def _controls(lab: _Lab, changes: Changes, first: Tensor, n: int, rng: np.random.Generator) -> list[Changes]:
+def _controls(lab: _Lab, changes: Changes, first: Inputs, n: int, rng: np.random.Generator) -> list[Changes]:
     """The same changes of random other units."""
     if not n:
         return []
@@ -277,7 +283,7 @@ def _measure(lab: _Lab, sets: list[Changes], others: list[list[Changes]], progre
     differences: list[list[Array]] = [[] for _ in sets]
     controls = [[cast(Any, 0.0)] * len(own) for own in begun_others]
     total, batches = lab.batches()
-    for _, inputs in track(batches, "intervening", total=total, show=progress):
+    for inputs in track(batches, "intervening", total=total, show=progress):
         plain = lab.outputs(inputs)
         sums = sums + plain.sum(0, dtype=torch.float64).cpu().numpy()
         for k, changes in enumerate(begun):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .changes import Change, Intervention
-from .selectors import LayerSpec, Selection, resolve_selectors
+from .selectors import LayerSpec, Selection, real_tokens, resolve_selectors
 
 
 @contextmanager
@@ -58,7 +58,10 @@ def intervene(net: nn.Module, changes: Mapping[str, Change]) -> Iterator[nn.Modu
     if not places:
         raise ValueError("no changes were given; give a mapping of layer to change.")
     passes = _Passes(places)
-    handles = [net.register_forward_pre_hook(passes.start), net.register_forward_hook(passes.end)]
+    handles = [
+        net.register_forward_pre_hook(passes.start, with_kwargs=True),
+        net.register_forward_hook(passes.end),
+    ]
     try:
         handles += [place.hook(passes.calls) for place in places]
         yield net
@@ -76,8 +79,10 @@ class _Passes:
     calls: Counter[_Place] = field(default_factory=Counter)
     complete: int = 0
 
-    def start(self, net: nn.Module, arguments: Any) -> None:
+    def start(self, net: nn.Module, arguments: Any, named: dict[str, Any]) -> None:
         self.calls.clear()
+        for place in self.places:
+            place.real = real_tokens(named)
 
     def end(self, net: nn.Module, arguments: Any, output: Any) -> None:
         self.complete += 1
@@ -103,6 +108,8 @@ class _Place:
     select: Selection
     change: Change
     missed: bool = False
+    #: which tokens are no padding, where the network is told so
+    real: Tensor | None = None
 
     @classmethod
     def find(cls, net: nn.Module, layer: str, change: Change) -> _Place:
@@ -150,7 +157,7 @@ class _Place:
         if not self.spec.selectors:
             return self._checked(output)
         whole = output.clone()
-        part = self.select(whole, None)
+        part = self.select(whole, self.real)
         if part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr() or self.spec.of_all_runs:
             raise ValueError(
                 f"{self.layer!r} is computed from the layer, not a part of it; change the layer itself."

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from .guidance import Samples, guide
     from .images import score_images
     from .objectives import Features, LayerObjective, ReadoutObjective
-    from .triplets import Triplets, fit_choices, select_triplets
+    from .triplets import ChoiceFit, Triplets, fit_choices, select_triplets
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "ChoiceFit": "triplets",
     "Controversy": "controversy",
     "Denoiser": "generators",
     "DiffusersGenerator": "generators",
@@ -42,6 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ChoiceFit",
     "Controversy",
     "Denoiser",
     "DiffusersGenerator",

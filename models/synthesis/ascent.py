@@ -43,6 +43,13 @@ class Synthesis:
         The objective of each at the end, and ``before``, of where it started.
     course
         The objective at every step (steps × n), of images as they were jittered.
+
+    Examples
+    --------
+    >>> from cerebridge.models.synthesis import maximise
+    >>> made = maximise(lambda images: images.mean((1, 2, 3)), size=8, steps=3, n=2)
+    >>> made.course.shape, len(made.stimuli)
+    ((3, 2), 2)
     """
 
     images: Array

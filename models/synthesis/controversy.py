@@ -40,6 +40,14 @@ class Controversy:
         ``first`` and ``second`` (predictions in standard deviations from the mean over the reference stimuli), and
         ``controversy``: the smaller of what the one is above and the other below its mean. It is positive only where
         they disagree, and never so for a model against itself.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from cerebridge.models.synthesis import Controversy
+    >>> made = Controversy(np.zeros((1, 8, 8, 3)), pd.DataFrame({"high": ["first"], "controversy": [2.5]}))
+    >>> made.stimuli.table["controversy"].tolist()
+    [2.5]
     """
 
     images: Array
@@ -127,7 +135,7 @@ def make_controversial(
     options = {"size": size, "device": device, "random_state": random_state, "progress": progress, **ascent}
     images, tables = [], []
     for kind in high:
-        made: Synthesis = maximise(_Disagreement(*models, SIGNS[kind]), n=n, **options)
+        made: Synthesis = maximise(_Disagreement(models[0], models[1], SIGNS[kind]), n=n, **options)
         scores = [score_images(model, made.images, device=device, bounds=None) for model in models]
         images.append(made.images)
         tables.append(_table(kind, *scores))

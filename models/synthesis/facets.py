@@ -40,6 +40,15 @@ class Facets:
         The mean image of each facet, where the ascent began.
     synthesis
         The images that were made, in the order of the table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge.models.synthesis import find_facets
+    >>> images = np.random.default_rng(0).standard_normal((40, 3))
+    >>> facets = find_facets(lambda x: x.sum(1), images, images, n_facets=1, bounds=None, steps=2)
+    >>> facets.table.columns.tolist()
+    ['n_images', 'activation', 'share_of_best', 'gain']
     """
 
     table: pd.DataFrame

@@ -21,6 +21,12 @@ class Diffusion(Protocol):
     ----------
     shape
         Of one sample on its way, without the batch.
+
+    Examples
+    --------
+    >>> from cerebridge.models.synthesis import Denoiser, Diffusion
+    >>> isinstance(Denoiser(lambda noisy, time: noisy, (3, 8, 8)), Diffusion)
+    True
     """
 
     shape: tuple[int, ...]
@@ -92,7 +98,7 @@ class Denoiser(nn.Module):
         if eta < 0 or times < 1:
             raise ValueError(f"eta={eta} and times={times} must not be negative, and times not 0.")
         self.estimate = estimate
-        self.shape = tuple(shape)
+        self.shape: tuple[int, ...] = tuple(shape)
         self.eta, self.bounds = eta, bounds
         kept = 1 - torch.linspace(*betas, times, dtype=torch.float64)
         self.signals: list[float] = kept.cumprod(0).tolist()
@@ -216,7 +222,7 @@ class DiffusersGenerator(nn.Module):
         config = self.unet.config
         size = config.sample_size
         rows, columns = (size, size) if isinstance(size, int) else size
-        self.shape = (int(config.in_channels), int(rows), int(columns))
+        self.shape: tuple[int, ...] = (int(config.in_channels), int(rows), int(columns))
         self.prediction = self.scheduler.config.get("prediction_type", "epsilon")
         if self.prediction not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"the scheduler's prediction_type={self.prediction!r} is unknown.")

@@ -36,6 +36,14 @@ class Samples:
         The objective of each, such as the predicted response of a region.
     seeds
         Which of the ``n`` draws each was; the same draw begins with the same noise, whatever the strength.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge.models.synthesis import Samples
+    >>> samples = Samples(np.zeros((2, 8, 8, 3)), np.array([0.5, 0.1]), np.array([1, 0]))
+    >>> samples.stimuli.table["stimulus_id"].tolist()
+    ['drawn-0000', 'drawn-0001']
     """
 
     images: Array

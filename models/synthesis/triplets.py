@@ -38,6 +38,15 @@ class Triplets:
         ``n_triplets``, ``correlation`` of the two differences over them and ``random_correlation`` over random
         triplets, ``mean_low_difference`` and ``positive_low`` (share), ``bins_filled`` (share of the bins that have a
         triplet) and ``fewest`` and ``most`` triplets in a bin.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge.models.synthesis import select_triplets
+    >>> high, low = np.random.default_rng(0).standard_normal((2, 100, 20))
+    >>> triplets = select_triplets(high, low, bins=2, tolerance=0.03)
+    >>> len(triplets.table) == triplets.report["n_triplets"]
+    True
     """
 
     table: pd.DataFrame
@@ -55,6 +64,13 @@ class ChoiceFit:
         ``standard_error``, ``z`` and ``p`` (two-sided, Wald).
     log_likelihood, pseudo_r2
         Of the choices, and as a share of what is missing without regressors (McFadden, 1974).
+
+    Examples
+    --------
+    >>> from cerebridge.models.synthesis import fit_choices
+    >>> fit = fit_choices({"high": [1.0, 2.0, 3.0, 4.0]}, [0, 1, 0, 1])
+    >>> fit.table.index.tolist(), round(fit.pseudo_r2, 2)
+    (['high', 'bias'], 0.16)
     """
 
     table: pd.DataFrame

@@ -112,6 +112,36 @@ def test_controls_of_directions_places_and_feature_maps():
     assert tiny.training, "the network is left as it was"
 
 
+class Words(nn.Module):
+    """Takes tokens and a mask by name, as language networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.readout = nn.Embedding(10, 4), nn.Linear(4, 2)
+
+    def forward(self, input_ids, attention_mask):
+        return {"scores": self.readout((self.embed(input_ids) * attention_mask[..., None]).sum(1))}
+
+
+def test_networks_that_take_their_input_by_name():
+    texts = StimulusSet.from_texts(["ab", "ba", "cc"])
+
+    def tokens(text):
+        return {
+            "input_ids": torch.tensor([ord(c) - 97 for c in text]),
+            "attention_mask": torch.ones(2).long(),
+        }
+
+    words = Words()
+    effect = measure_effect(words, texts, {"embed:cls": Ablate()}, preprocess=tokens, controls=0)
+    firsts = words.embed.weight[[0, 1, 2]] @ words.readout.weight.T
+    np.testing.assert_allclose(effect.difference[0], -firsts.detach(), atol=1e-5)
+    with pytest.raises(ValueError, match="is computed from the layer"), torch.no_grad():
+        padded = {"input_ids": torch.tensor([[1, 2]]), "attention_mask": torch.tensor([[1, 0]])}
+        with models.intervene(words, {"embed:last": Ablate()}):
+            words(**padded)
+
+
 @pytest.mark.parametrize(
     ("interventions", "options", "message"),
     [
