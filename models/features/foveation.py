@@ -163,7 +163,9 @@ class FoveatedTexture:
     decoder: Callable[[Tensor], Tensor] | None = None
     crowding: float = 0.4
     random_state: int = 0
-    _prepared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _prepared: dict[Any, tuple[Regions, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse half a network, or a rate of crowding that is none."""
@@ -181,8 +183,8 @@ class FoveatedTexture:
         return pooling_regions(rows, columns, self.gaze, self.rate)
 
     def _texture(self, picture: Tensor) -> Tensor:
-        regions, noise = self._setting(picture)
         with torch.no_grad():
+            regions, noise = self._setting(picture)
             features = self._encode(picture)
             weights = _resized(regions.weights.to(picture.device), features.shape[-2:])
             share = self._share(picture, features.shape[-2:])
@@ -197,13 +199,15 @@ class FoveatedTexture:
     def _setting(self, picture: Tensor) -> tuple[Regions, Tensor]:
         """Regions and the noise's features, made once for pictures of one size."""
         size = tuple(picture.shape[1:])
-        if size not in self._prepared:
+        known = self._prepared.get(size)
+        if known is None:
             generator = torch.Generator().manual_seed(self.random_state)
             noise = 0.5 + 0.2 * torch.randn(picture.shape, generator=generator)
-            with torch.no_grad():
-                self._prepared[size] = self.regions(*size), self._encode(noise.to(picture.device)).cpu()
-        found: tuple[Regions, Tensor] = self._prepared[size]
-        return found
+            known = self.regions(*size), self._encode(noise.to(picture.device)).cpu()
+            # of one size alone: windows and noise of a picture take as much memory as hundreds of pictures
+            self._prepared.clear()
+            self._prepared[size] = known
+        return known
 
     def _share(self, picture: Tensor, size: torch.Size) -> Tensor:
         """How far each place is moved towards noise."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...neuro.progress import track
 from ..clips import Clip, as_film
 from ..devices import resolve_device
 from ..memory import LiveBytes, format_bytes, parse_bytes
@@ -124,7 +125,9 @@ def motion_energy(
         if sfreq is None and bins not in (None, clip.rate):
             raise ValueError("the films have several rates; give sfreq= to bring them to one.")
         bins = clip.rate if sfreq is None else sfreq
-        parts.append((name, _course(used, clip, bins, place, budget)))
+        # a set has a bar of its own
+        show = progress if name is None else False
+        parts.append((name, _course(used, clip, bins, place, budget, show)))
     facts = {
         "features": "motion_energy",
         "bank": type(used).__name__,
@@ -280,7 +283,12 @@ def _as_film(values: Any, rate: float) -> Clip | _GreyFilm:
 
 
 def _course(
-    bank: Bank, clip: Clip | _GreyFilm, sfreq: float, device: torch.device, memory: int
+    bank: Bank,
+    clip: Clip | _GreyFilm,
+    sfreq: float,
+    device: torch.device,
+    memory: int,
+    progress: bool | None,
 ) -> NDArray[np.float32]:
     """Energies of one film, averaged over bins; frames are read and filtered in stretches."""
     edges = bin_edges(len(clip), clip.rate, sfreq)
@@ -289,7 +297,8 @@ def _course(
         step = _stretch(bank, device, memory)
         sums = torch.zeros(len(edges) - 1, len(bank.units), dtype=torch.float64)
         sums = sums.to(device)
-        for start, film in _stretches(clip, bank, step):
+        count = math.ceil(len(clip) / step)
+        for start, film in track(_stretches(clip, bank, step), "motion energy", count, progress):
             energy = bank(film[None].to(device))[0]
             if not torch.isfinite(energy).all():
                 raise ValueError("the bank gives values that are not finite; check its parameters.")

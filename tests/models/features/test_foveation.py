@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn import functional
 
 from cerebridge import models
 from cerebridge.models.features import (
+    Chain,
     FoveatedBlur,
     FoveatedTexture,
     Gaze,
@@ -229,6 +232,8 @@ def test_a_network_sees_what_the_eye_does():
     stimuli = models.StimulusSet.from_arrays(np.stack([pixels(scene(k, 64)) for k in range(3)]))
     seen = FoveatedBlur(0.3)
     through = models.extract(net, stimuli, ["conv3"], preprocess=lambda image: net.preprocess(seen(image)))
+    chained = models.extract(net, stimuli, ["conv3"], preprocess=Chain(seen, net.preprocess))
+    np.testing.assert_array_equal(through.values, chained.values)
     before = models.extract(
         net, models.StimulusSet.from_arrays([seen(image) for image in stimuli]), ["conv3"]
     )
@@ -237,9 +242,30 @@ def test_a_network_sees_what_the_eye_does():
     assert np.abs(plain.values - through.values).max() > 1e-3
 
 
+def test_a_store_of_one_blur_is_not_continued_under_another(tmp_path):
+    net = models.load("tiny", weights="random")
+    stimuli = models.StimulusSet.from_arrays(pixels(scene(size=64))[None])
+    for rate in (0.1, 0.1):
+        preprocess = Chain(FoveatedBlur(rate), net.preprocess)
+        models.extract(net, stimuli, ["readout"], preprocess=preprocess, store=tmp_path / "store")
+    with pytest.raises(ValueError, match="preprocess"):
+        preprocess = Chain(FoveatedBlur(0.2), net.preprocess)
+        models.extract(net, stimuli, ["readout"], preprocess=preprocess, store=tmp_path / "store")
+
+
+def test_textures_of_several_sizes_and_threads():
+    transform = FoveatedTexture()
+    pictures = [pixels(scene(k, size)) for k, size in enumerate((48, 64, 48, 64))]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(transform, pictures))
+    for picture, seen in zip(pictures, together, strict=True):
+        np.testing.assert_array_equal(FoveatedTexture()(picture), seen)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: Chain(), "at least one function"),
         (lambda: UniformBlur(-1), "width is -1 pixels"),
         (lambda: FoveatedBlur(-1), "rate is -1 degrees"),
         (lambda: FoveatedTexture(rate=0)(np.zeros((32, 32, 3), np.uint8)), "rate is 0"),
