@@ -5,6 +5,7 @@ from __future__ import annotations
 from .attention import plot_attention
 from .cortex import plot_cortex
 from .courses import plot_course_map, plot_courses, plot_time_matrix
+from .depth import plot_depth
 from .homology import plot_persistence
 from .inference import plot_inference
 from .information import plot_information_plane
@@ -25,6 +26,7 @@ __all__ = [
     "plot_cortex",
     "plot_course_map",
     "plot_courses",
+    "plot_depth",
     "plot_group",
     "plot_inference",
     "plot_information_plane",
