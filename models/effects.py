@@ -86,7 +86,7 @@ def measure_effect(
     xarray.Dataset
         ``difference`` (intervention × presentation × neuroid), output with the intervention minus output without it;
         ``effect``, its mean over stimuli, with ``low`` and ``high``; ``baseline``, the mean output without;
-        ``control`` (intervention × control × neuroid), the effects on random units; and ``p``, the share of controls
+        ``control_effect`` (intervention × control × neuroid), those of random units; and ``p``, the share of controls
         (and the effect itself) that are at least as large in size. ``["effect", "low", "high", "p"]`` makes a table
         by ``to_dataframe()``.
 
@@ -328,7 +328,7 @@ def _dataset(
     }
     if measured.controls.size:
         at_least = np.abs(measured.controls) >= np.abs(effect)[:, None]
-        variables["control"] = (("intervention", "control", "neuroid"), measured.controls)
+        variables["control_effect"] = (("intervention", "control", "neuroid"), measured.controls)
         variables["p"] = (dims, (1 + at_least.sum(axis=1)) / (1 + measured.controls.shape[1]))
     coords: dict[str, Any] = {"intervention": names}
     coords |= {name: ("presentation", column.to_numpy()) for name, column in stimuli.table.items()}

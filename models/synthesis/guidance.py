@@ -154,7 +154,7 @@ def guide(
 
 def _draw(random_state: int, k: int) -> torch.Generator:
     """Each sample's own randomness, so that batches do not matter."""
-    seed = int(np.random.SeedSequence([random_state, k]).generate_state(1, np.uint64)[0] >> 1)
+    seed = int(np.random.SeedSequence([random_state, k]).generate_state(1)[0])
     return torch.Generator().manual_seed(seed)
 
 

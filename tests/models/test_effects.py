@@ -47,7 +47,7 @@ def test_ablated_planted_units_remove_only_their_class(net, stimuli):
     assert (effect.effect[0, [0, 2]] == 0).all() and (effect.p[0, [0, 2]] == 1).all()
     assert effect.low[0, 1] < expected.mean() < effect.high[0, 1] < 0
     # no four other units hold all of the class: none of them hits it at all
-    assert (effect.control[0, :, 1] == 0).all() and effect.p[0, 1] == 1 / 41
+    assert (effect.control_effect[0, :, 1] == 0).all() and effect.p[0, 1] == 1 / 41
     np.testing.assert_allclose(effect.baseline, net(torch.from_numpy(values)).mean(0).detach(), rtol=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_random_units_are_no_special_units(net, stimuli):
 
 def test_a_change_that_changes_nothing_has_no_effect(net, stimuli):
     effect = measure_effect(net, stimuli, {"units": Scale(1.0, units=[2])}, controls=3)
-    assert not effect.difference.any() and not effect.control.any() and (effect.p == 1).all()
+    assert not effect.difference.any() and not effect.control_effect.any() and (effect.p == 1).all()
 
 
 def test_the_interval_holds_the_true_effect_as_often_as_it_says():
@@ -81,8 +81,8 @@ def test_batches_and_seeds(net, stimuli):
     cut = measure_effect(net, stimuli, sets, controls=5, batch_size=7)
     other = measure_effect(net, stimuli, sets, controls=5, random_state=1)
     np.testing.assert_allclose(whole.difference, cut.difference, atol=1e-5)
-    np.testing.assert_allclose(whole.control, cut.control, atol=1e-5)
-    assert not np.allclose(whole.control, other.control)
+    np.testing.assert_allclose(whole.control_effect, cut.control_effect, atol=1e-5)
+    assert not np.allclose(whole.control_effect, other.control_effect)
     # the mean of all stimuli leaves the mean output where it was
     assert abs(whole.effect.values[0]).max() < 1e-5 < abs(whole.difference.values[0]).max()
 
@@ -108,7 +108,7 @@ def test_controls_of_directions_places_and_feature_maps():
         "place": {"conv1": Clamp(9.0, units=[(0, 1, 1), (2, 5, 5)])},
     }
     effect = measure_effect(tiny, stimuli, sets, ["readout"], controls=4)
-    assert (np.ptp(effect.control.values, axis=1) > 0).any(axis=1).all()
+    assert (np.ptp(effect.control_effect.values, axis=1) > 0).any(axis=1).all()
     assert tiny.training, "the network is left as it was"
 
 
