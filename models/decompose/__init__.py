@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .experts import ablate_experts, find_expert_units
     from .heads import attribute_heads
     from .interaction import LocalInteractionBasis
+    from .losses import LayerLoss
     from .massive import fit_massive_course, report_massive_activations
     from .paths import find_neuron_path
     from .selectivity import find_selective_units
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 #: where each public name lives; imported on first use
 _HOMES = {
+    "LayerLoss": "losses",
     "LocalInteractionBasis": "interaction",
     "SemiNMF": "seminmf",
     "SparseAutoencoder": "autoencoders",
@@ -39,6 +41,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "LayerLoss",
     "LocalInteractionBasis",
     "SemiNMF",
     "SparseAutoencoder",
