@@ -190,7 +190,8 @@ def prepare_like(preprocess: Any) -> Prepare:
     Parameters
     ----------
     preprocess
-        A :class:`models.Preprocessing`, or ``None``, which leaves images as they are.
+        A :class:`models.Preprocessing`, or ``None``, which leaves images as they are. PIL's Lanczos weights, which
+        torch does not have, become bicubic ones.
 
     Raises
     ------
@@ -223,13 +224,19 @@ def prepare_like(preprocess: Any) -> Prepare:
     }
 
     def prepare(images: Tensor) -> Tensor:
-        if images.shape[-2:] != (known.size, known.size):
+        height, width = images.shape[-2:]
+        side = known.resize or known.size
+        sides = [
+            int(side * length / min(height, width)) if known.keep_aspect else side
+            for length in (height, width)
+        ]
+        if sides != [height, width]:
             mode = modes[known.resample]
             options: dict[str, Any] = {"antialias": True} if mode in ("bilinear", "bicubic") else {}
             # as PIL, which has no room for what bicubic weights add beyond black and white
-            images = functional.interpolate(images, (known.size, known.size), mode=mode, **options).clamp(
-                0, 1
-            )
+            images = functional.interpolate(images, sides, mode=mode, **options).clamp(0, 1)
+        # rows and columns first, as the rule for the centre expects them
+        images = known._cut(cast(Any, images.movedim((-2, -1), (0, 1)))).movedim((0, 1), (-2, -1))
         mean, std = (images.new_tensor(values)[:, None, None] for values in (known.mean, known.std))
         return (images - mean) / std
 

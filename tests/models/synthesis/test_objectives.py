@@ -57,14 +57,26 @@ def test_a_region_is_the_mean_of_its_voxels(net, pictures):
 
 
 @pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [24, 96])
-def test_the_differentiable_preprocessing_is_that_of_pictures(resample, size):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 24},
+        {"size": 96},
+        {"size": 24, "resize": 31},
+        {"size": 24, "resize": 31, "keep_aspect": True, "crop": "floor"},
+        {"size": 40, "resize": 40, "keep_aspect": True},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_the_differentiable_preprocessing_is_that_of_pictures(resample, options):
     smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 6, 3)).astype(np.uint8))
-    picture = np.asarray(smooth.resize((48, 48), Image.Resampling.BICUBIC))
-    preprocess = Preprocessing(size=size, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), resample=resample)
+    picture = np.asarray(smooth.resize((61, 48), Image.Resampling.BICUBIC))
+    preprocess = Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), resample=resample, **options)
     given = prepare_like(preprocess)(as_images(picture[None]))[0]
+    expected = preprocess(picture)
+    assert given.shape == expected.shape
     # PIL rounds to 1/255 after each axis
-    assert (given - preprocess(picture)).abs().max() < 2 / 255 / 0.2
+    assert (given - expected).abs().max() < 2 / 255 / 0.2
 
 
 def test_gradients_reach_the_images_past_layers_that_work_in_place(pictures):
