@@ -114,7 +114,7 @@ def colour_statistics(stimuli: StimulusSet, progress: bool | None = None) -> xr.
     >>> from cerebridge import models
     >>> white = models.StimulusSet.from_arrays(np.full((1, 16, 16, 3), 255, np.uint8))
     >>> statistics = models.features.colour_statistics(white)
-    >>> float(statistics.values[0, statistics["neuroid_id"].values == "luminance mean"][0])
+    >>> round(float(statistics.values[0, statistics["neuroid_id"].values == "luminance mean"][0]), 3)
     1.0
     """
     rows: list[dict[tuple[str, str], float]] = []
