@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -184,6 +185,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise ValueError(
+            f"{path} is damaged or holds other things than tensors, which are never unpickled; fetch it again, or save "
+            "the network's state_dict as safetensors."
+        ) from None
     except Exception as error:  # a damaged file fails in whatever part of its reader meets the damage
         raise ValueError(
             f"{path} is damaged or no file of tensors ({_first_line(error)}); fetch it again."

@@ -205,6 +205,8 @@ def fetch_file(repository: str, names: tuple[str, ...], wanted: str) -> Path:
                 return Path(hub.hf_hub_download(repository, name, local_files_only=local))
             except Exception as error:  # the hub's many ways of not having or not reaching a file
                 reason = type(error).__name__
+                if not local and isinstance(error, hub.errors.LocalEntryNotFoundError):
+                    break  # the hub was not reached, and will not be for the next name
     raise FileNotFoundError(_not_here(wanted, f"{names[0]} of {repository}", reason))
 
 
