@@ -129,22 +129,27 @@ class _Block:
     def __init__(self, layer: str, gram: NDArray[np.float64], device: torch.device) -> None:
         self.layer, self._gram = layer, gram
         # Metal has no double precision
-        self._wide = torch.float32 if device.type == "mps" else torch.float64
+        self._home = torch.device("cpu") if device.type == "mps" else device
         self._total = np.zeros(len(gram))
         #: so many have come
         self.n_features = 0
 
     def add(self, values: Tensor) -> None:
         """Take a stretch of features of all stimuli, ``stimuli × features``."""
+        sums = torch.zeros(self._gram.shape, dtype=torch.float64, device=self._home)
+        total = sums.new_zeros(len(sums))
         for columns in values.split(GRAM_COLUMNS, dim=1):
             mean = columns.mean(0)
             rest = columns - mean
             # with features a = m + r: <a, b> = <m, m> + <m, r_a> + <m, r_b> + <r_a, r_b>, where rounding of the last,
             # the only product of many pairs, is small beside what all stimuli share
-            self._gram += _numbers(rest @ rest.T)
-            own = _numbers(rest @ mean)
-            self._gram += own[:, None] + own + float(np.square(_numbers(mean)).sum())
-            self._total += _numbers(columns.sum(1, dtype=self._wide))
+            sums += (rest @ rest.T).to(self._home)
+            own = (rest @ mean).to(self._home).double()
+            sums += own + mean.to(self._home).double().square().sum()
+            sums += own[:, None]
+            total += columns.to(self._home).sum(1, dtype=torch.float64)
+        self._gram += sums.cpu().numpy()
+        self._total += total.cpu().numpy()
         self.n_features += values.shape[1]
 
     def neuroid(self, stimuli: StimulusSet) -> pd.DataFrame:
@@ -214,16 +219,11 @@ def _run(
 
     def receive(rows: range, layer: str, output: Tensor) -> None:
         check_shape(layer, output.shape, (len(rows), *trial.shapes[layer]))
-        place = held[layer][rows.start : rows.stop]
-        place.copy_(output.flatten(1)[:, chosen[layer]])
-        check_finite(layer, place, rows, ids)
+        held[layer][rows.start : rows.stop] = output.flatten(1)[:, chosen[layer]]
 
     batches = cut_rows(range(len(stimuli)), batch_size)
     for _ in setup.sweep(list(chosen), batches, receive, "inner products"):
         pass
-    for layer in list(held):
+    for layer in chosen:
+        check_finite(layer, held[layer], range(len(stimuli)), ids)
         blocks[layer].add(held.pop(layer))
-
-
-def _numbers(tensor: Tensor) -> NDArray[np.float64]:
-    return tensor.cpu().numpy().astype(np.float64)

@@ -190,9 +190,9 @@ def plan_gram(
         If a batch, or one feature of all stimuli, does not fit.
     """
     need = {"forward": trial.forward, "inputs": trial.inputs, "outputs": 0.0}
-    # one layer's matrix beside the result, the product that is added to it, and a block of features without its mean
+    # sums of one layer beside the result, products that are added to them, and a block of features without its mean
     sizes = {layer: trial.size(layer) for layer in trial.order}
-    fixed = n_stimuli * (16 * n_stimuli + 12 * min(GRAM_COLUMNS, max(sizes.values())))
+    fixed = n_stimuli * (24 * n_stimuli + 12 * min(GRAM_COLUMNS, max(sizes.values())))
     kept_bytes = n_stimuli * trial.inputs
     batch_size = choose_batch(
         trial.forward, trial.inputs, 0, free=memory - fixed, batch_size=batch_size, device=device

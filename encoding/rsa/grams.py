@@ -175,10 +175,10 @@ def rdm_of_gram(array: xr.DataArray, metric: str, by: str | Sequence[str] | None
             continue
         cosines, flat = gram.cosines(centred=metric == "correlation")
         if flat is not None:
+            kind = "zero" if metric == "cosine" else "constant"
             raise ValueError(
-                f"the pattern of stimulus {quoted(stimuli[flat])} is {'zero' if metric == 'cosine' else 'constant'} "
-                f"over the features of {quoted(label)}, so metric={metric!r} is undefined; leave the stimulus out or use "
-                "metric='euclidean'."
+                f"the pattern of stimulus {quoted(stimuli[flat])} is {kind} over the features of {quoted(label)}, so "
+                f"metric={metric!r} is undefined; leave the stimulus out or use metric='euclidean'."
             )
         found.append(1 - cosines)
     return assemble(

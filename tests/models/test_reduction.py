@@ -103,7 +103,7 @@ def test_components_are_learned_from_the_training_stimuli_alone(net, stimuli, wh
     assert json.loads(everything.attrs["provenance"])["reduce"]["fitted_on"] == "all 29 stimuli"
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch_size=st.integers(1, 31), memory=st.sampled_from(["2MB", "3MB", "2GiB"]))
 @pytest.mark.parametrize("reduce", [models.PCA(4, block_rows=8), models.RandomProjection(16)])
 def test_batches_and_passes_change_nothing(net, stimuli, reduce, batch_size, memory):
