@@ -6,6 +6,7 @@ from .attention import plot_attention
 from .cortex import plot_cortex
 from .courses import plot_course_map, plot_courses, plot_time_matrix
 from .depth import plot_depth
+from .dictionaries import plot_dark_matter, plot_dictionaries
 from .homology import plot_persistence
 from .inference import plot_inference
 from .information import plot_information_plane
@@ -26,7 +27,9 @@ __all__ = [
     "plot_cortex",
     "plot_course_map",
     "plot_courses",
+    "plot_dark_matter",
     "plot_depth",
+    "plot_dictionaries",
     "plot_group",
     "plot_inference",
     "plot_information_plane",
