@@ -175,7 +175,9 @@ class Subject:
             )
         bins = [TIME_BIN] if time_bins is None else time_bins
         self._region, self._behaviour = recording_target, None
-        self._time_bins = [(float(start), float(end)) for start, end in bins]
+        # Brain-Score's single bins are tuples within arrays without dimensions
+        pairs = [np.asarray(each).tolist() for each in bins]
+        self._time_bins = [(float(start), float(end)) for start, end in pairs]
 
     def start_task(self, task: str, *args: Any, **kwargs: Any) -> None:
         """Perform one of Brain-Score's tasks from now on."""
