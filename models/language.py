@@ -132,19 +132,12 @@ def extract_text(
     """
     _check_options(stimuli, unit, aggregate, context, stride, special_tokens, overflow)
     tokenizer = tokenizer_of(net) if tokenizer is None else tokenizer
-    reading = ReadingPlan(
-        tokenize=resolve_tokenizer(tokenizer),
-        unit=unit,
-        words=words,
-        special_tokens=special_tokens,
-        context=None if context == "text" else context,
-        stride=stride,
-        limit=limit_of(tokenizer, net, max_length),
-        overflow=overflow,
-    ).read(stimuli)
+    limit, window = limit_of(tokenizer, net, max_length), None if context == "text" else context
+    tokenize = resolve_tokenizer(tokenizer)
+    plan = ReadingPlan(tokenize, unit, words, special_tokens, window, stride, limit, overflow)
     taps = LayerTaps(net, [layers] if isinstance(layers, str) else list(layers))
-    job = _TextExtraction(taps, reading, unit, aggregate, _kept_type(dtype), resolve_device(device), progress)
-    budget, size, n_rows = parse_bytes(memory), _batch_size(batch_size), len(reading.table)
+    where = resolve_device(device)
+    job = _TextExtraction(taps, plan.read(stimuli), unit, aggregate, _kept_type(dtype), where, progress)
     facts = {
         "network": type(net).__name__,
         "weights": fingerprint(net),
@@ -156,22 +149,10 @@ def extract_text(
         "special_tokens": special_tokens,
         "dtype": dtype,
     }
-    run = {"tokenizer": type(tokenizer).__name__, "stimuli": stimuli.hash, "device": job.device.type}
+    run = {"tokenizer": type(tokenizer).__name__, "stimuli": stimuli.hash, "device": where.type}
     versions = {"torch": torch.__version__, "cerebridge": __version__}
     provenance = json.dumps({**describe_network(net), **facts, **run, **versions})
-    with evaluating(net, job.device):
-        shapes, plan = job.try_out(budget, size)
-        row_bytes = job.row_bytes(shapes)
-        if store is None:
-            _refuse_large_result(n_rows * row_bytes, budget)
-            kept = MemoryWriter(n_rows, shapes, np.dtype(dtype))
-            job.run(kept, shapes, plan, size)
-            return kept.array(reading.table, provenance)
-        with ShardWriter(store, facts, n_rows, keys=reading.keys()) as writer:
-            _refuse_full_disk(Path(store), (n_rows - len(writer.done)) * row_bytes)
-            job.run(writer, shapes, plan, size)
-            writer.close(reading.table, provenance=provenance)
-    return load_array(store)
+    return job.extract(store, facts, provenance, parse_bytes(memory), _batch_size(batch_size))
 
 
 @dataclass(frozen=True)
@@ -185,6 +166,31 @@ class _TextExtraction:
     dtype: torch.dtype
     device: torch.device
     progress: bool | None
+
+    def extract(
+        self,
+        store: str | Path | None,
+        facts: dict[str, Any],
+        provenance: str,
+        budget: int,
+        batch_size: int | None,
+    ) -> xr.DataArray:
+        """Read all passages, to memory or to a folder."""
+        table, n_rows = self.reading.table, len(self.reading.table)
+        with evaluating(self.taps.net, self.device):
+            shapes, plan = self.try_out(budget, batch_size)
+            row_bytes = self.row_bytes(shapes)
+            if store is None:
+                _refuse_large_result(n_rows * row_bytes, budget)
+                dtype = np.dtype(str(self.dtype).removeprefix("torch."))
+                kept = MemoryWriter(n_rows, shapes, dtype)
+                self.run(kept, shapes, plan, batch_size)
+                return kept.array(table, provenance)
+            with ShardWriter(store, facts, n_rows, keys=self.reading.keys()) as writer:
+                _refuse_full_disk(Path(store), (n_rows - len(writer.done)) * row_bytes)
+                self.run(writer, shapes, plan, batch_size)
+                writer.close(table, provenance=provenance)
+        return load_array(store)
 
     def try_out(self, budget: int, batch_size: int | None) -> tuple[dict[str, tuple[int, ...]], Plan]:
         """Read the longest passage twice over: the shape of each layer's features, and a plan within the budget."""

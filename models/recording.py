@@ -24,6 +24,7 @@ from .batches import map_inputs, preprocess_by_default, stack_inputs, tensors_of
 from .clips import Clip
 from .collecting import check_finite, check_shape
 from .devices import resolve_device
+from .loading import describe_network
 from .memory import LiveBytes, choose_batch, keep_freed_memory, parse_bytes
 from .names import describe
 from .pooling import Pool, resolve_pool
@@ -133,6 +134,7 @@ def extract_over_time(
     )
     options = {"window": window, "hop": hop, "causal": causal, "aggregate": aggregate}
     facts: dict[str, Any] = {
+        **describe_network(net),
         "network": type(net).__name__,
         "weights": fingerprint(net),
         "layers": taps.layers,

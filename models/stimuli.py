@@ -60,8 +60,8 @@ class StimulusSet:
         Parameters
         ----------
         path
-            A folder or ``.zip`` of images, sounds, films or texts; a ``.csv`` or ``.tsv`` with a column ``path``
-            (of files beside it) or ``text``; a ``.npy`` array of images; one sound, film or ``.txt``.
+            A folder or ``.zip`` of images, sounds, films or texts; a ``.csv`` or ``.tsv`` with ``path`` (of files
+            beside it) or ``text``; a ``.npy`` array of images; one sound, film or ``.txt``.
 
         Raises
         ------
@@ -249,8 +249,8 @@ class StimulusSet:
         'A cat sleeps.'
         """
         texts = [texts] if isinstance(texts, str | Path) else list(texts)
-        if stimulus_id is None and all(isinstance(text, Path) for text in texts):
-            stimulus_id = gathering.file_names(texts)
+        files = all(isinstance(text, Path) for text in texts)
+        stimulus_id = gathering.file_names(texts) if files and stimulus_id is None else stimulus_id
         stimuli = cls._hashed(
             gathering.columns(len(texts), stimulus_id, table), gathering.text_readers(texts), TEXTS
         )
@@ -319,10 +319,8 @@ class StimulusSet:
 
         Raises
         ------
-        FileNotFoundError
-            Naming the file that is not there.
-        ValueError
-            If an array is no film or has no rate, or ids are too few or occur twice.
+        FileNotFoundError, ValueError
+            As :meth:`from_sounds`.
 
         Examples
         --------

@@ -215,6 +215,11 @@ def _items_of(array: xr.DataArray, moment: Moment) -> Items:
         raise ValueError(
             f"row {wrong[0]} has no time ({onset[wrong[0]]} to {offset[wrong[0]]} s); leave it out."
         )
+    back = np.flatnonzero(np.diff(onset) < 0) if dim == "time_bin" else np.array([], int)
+    if back.size:
+        raise ValueError(
+            f"time begins again at row {back[0] + 1}; give every clip a 'run' or 'onset', or resample one by one."
+        )
     time = {"onset": onset, "middle": (onset + offset) / 2, "offset": offset}.get(moment, onset)
     return Items(onset, offset, time, np.argsort(time, kind="stable"))
 

@@ -237,6 +237,12 @@ def test_bad_input(change, options, message):
         resampled(array, **{"times": np.arange(0, 6, 2.0), **options})
 
 
+def test_clips_whose_time_begins_again_are_refused():
+    both = neuro.concat([samples(np.ones((4, 1)), 2.0), samples(np.ones((4, 1)), 2.0)], "time_bin")
+    with pytest.raises(ValueError, match="time begins again at row 4"):
+        resampled(both, np.arange(0, 2.0))
+
+
 def test_missing_values_are_named():
     array = words(np.ones((4, 2)), [1.0, 2, 3, 4])
     array.values[2, 1] = np.nan
