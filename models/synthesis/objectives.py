@@ -214,7 +214,7 @@ def prepare_like(preprocess: Any) -> Prepare:
             f"the network's preprocessing is a {type(preprocess).__name__}, through which no gradient is known; give "
             "prepare=, a differentiable function of images from 0 to 1."
         )
-    known = preprocess
+    known, cut = preprocess, cast(Prepare, preprocess._cut)
     modes = {
         "bilinear": "bilinear",
         "bicubic": "bicubic",
@@ -236,7 +236,7 @@ def prepare_like(preprocess: Any) -> Prepare:
             # as PIL, which has no room for what bicubic weights add beyond black and white
             images = functional.interpolate(images, sides, mode=mode, **options).clamp(0, 1)
         # rows and columns first, as the rule for the centre expects them
-        images = known._cut(cast(Any, images.movedim((-2, -1), (0, 1)))).movedim((0, 1), (-2, -1))
+        images = cut(images.movedim((-2, -1), (0, 1))).movedim((0, 1), (-2, -1))
         mean, std = (images.new_tensor(values)[:, None, None] for values in (known.mean, known.std))
         return (images - mean) / std
 
