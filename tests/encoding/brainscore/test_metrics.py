@@ -156,6 +156,14 @@ def test_the_ceiling_is_the_reliability_of_averages() -> None:
     assert abs(float(load_metric("internal_consistency")(shuffled))) < 0.1
 
 
+def test_neuroids_may_be_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    brain = neuro.simulate(n_stimuli=30, n_units=7, n_repeats=6, random_state=0)
+    whole = load_metric("internal_consistency")(brain)
+    monkeypatch.setattr("cerebridge.encoding.brainscore.ceilings.CHUNK", 2 * 180)
+    parts = load_metric("internal_consistency")(brain)
+    np.testing.assert_allclose(parts.raw.values, whole.raw.values, rtol=1e-12)
+
+
 def test_missing_repeats_are_left_out_of_averages() -> None:
     rng = np.random.default_rng(1)
     values = np.repeat(rng.standard_normal((30, 4)), 6, axis=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
 from cerebridge import encoding, models, neuro
-from cerebridge.encoding.brainscore import from_model, to_model
+from cerebridge.encoding.brainscore import from_model, score, to_model, to_stimulus_set
 from cerebridge.encoding.brainscore.stimuli import place_on_screen
 
 
@@ -129,3 +131,29 @@ def test_bad_models_are_one_sentence(net: torch.nn.Module) -> None:
         from_model(net)
     with pytest.raises(ValueError, match="TinyNet has no regions to record from; give layers="):
         from_model(net, region="V4")
+
+
+@pytest.mark.parametrize(
+    "wanting",
+    [
+        lambda shown, folder: to_stimulus_set(shown, folder),
+        lambda shown, folder: score("MajajHong2015public.IT-pls", None),
+        lambda shown, folder: from_model("alexnet", region="IT"),
+        lambda shown, folder: from_model(to_model(brightness, {"V1": None}), region="V1")(shown),
+        lambda shown, folder: to_model(brightness, {"V1": None}).start_task("probabilities", shown),
+    ],
+    ids=["stimuli", "benchmark", "model", "recording", "task"],
+)
+def test_without_brainscore_one_sentence(
+    wanting: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] in ("brainscore_core", "brainscore_vision")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("brainscore_core", "brainscore_vision"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(
+        ImportError, match=r"Brain-Score is not installed; .* pip install 'cerebridge\[brainscore\]'"
+    ):
+        wanting(stimuli(2), tmp_path)
