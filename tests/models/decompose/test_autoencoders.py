@@ -167,6 +167,34 @@ def test_a_store_is_streamed_within_memory(labelled, tmp_path, dtype):
     assert on_disk.identical(streamed.transform(folder, store=tmp_path / "codes"))
 
 
+def test_codes_that_were_being_written_go_on_where_they_stopped(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr("cerebridge.models.decompose.samples.READ_BYTES", 500)
+    sae = SparseAutoencoder(**SMALL, layer="fc").fit(labelled)
+    write, written = ShardWriter.write, []
+
+    def killed(self, start, values):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(start)
+        write(self, start, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sae.transform(labelled, store=tmp_path / "codes")
+    kept = [(tmp_path / "codes" / f"shard-{start:06d}.h5").stat().st_mtime_ns for start in written]
+    coded = sae.transform(labelled, store=tmp_path / "codes")
+    np.testing.assert_allclose(coded.values, sae.transform(labelled).values, rtol=1e-6)
+    assert coded["category"].values.tolist() == labelled["category"].values.tolist()
+    assert kept == [(tmp_path / "codes" / f"shard-{start:06d}.h5").stat().st_mtime_ns for start in written]
+    with pytest.raises(ValueError, match="was begun with weights"):
+        SparseAutoencoder(**SMALL, layer="fc", random_state=1).fit(labelled).transform(
+            labelled, store=tmp_path / "codes"
+        )
+    with pytest.raises(ValueError, match="store= needs labelled activations"):
+        SparseAutoencoder(**SMALL).fit(labelled.values).transform(labelled.values, store=tmp_path / "other")
+
+
 def test_equal_seeds_give_equal_weights_and_others_do_not(labelled, tmp_path):
     folder = stored(labelled, tmp_path / "store")
     before = torch.get_rng_state()

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from cerebridge import models
-from cerebridge.models.decompose import LayerLoss, SparseAutoencoder
+from cerebridge.models.decompose import LayerLoss, SparseAutoencoder, attribute_heads
 from cerebridge.models.training import seeded
 
 
@@ -82,6 +82,42 @@ def test_stimuli_and_tensors_by_name_are_inputs_too(images):
     loss = LayerLoss(Named(), "inner", {"pixels": images}, lambda outputs: outputs.square().sum(1))
     x, gradients = loss.collect()
     np.testing.assert_allclose(gradients, 2 * x, rtol=1e-6)
+
+
+class Attention(nn.Module):
+    """One layer of attention over tokens, with an output projection that heads enter side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(12, 36), nn.Linear(12, 5)
+
+    def forward(self, tokens):
+        query, key, value = (
+            part.unflatten(2, (3, 4)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=2)
+        )
+        self.pattern, self.value = (query @ key.transpose(2, 3) / 2).softmax(3), value
+        return self.proj((self.pattern @ value).transpose(1, 2).flatten(2)).mean(1)
+
+
+def test_a_dictionary_of_attention_outputs():
+    tokens = torch.randn(40, 6, 12, generator=torch.Generator().manual_seed(0))
+    with seeded(0):
+        net = Attention()
+    loss = LayerLoss(net, "proj:input", tokens, cross_entropy, targets=torch.arange(40) % 5)
+    x, gradients = loss.collect()
+    assert x.shape == (40, 72) and set(x["token"].values) == set(range(6))
+    sae = SparseAutoencoder(24, k=4, positions=True, max_epochs=60, batch_size=32, learning_rate=5e-3)
+    sae.fit(x)
+    report = sae.report(x, loss=loss)
+    assert report["explained_variance"] > 0.8 and 0.5 < report["loss_recovered"] < 1.2
+    everything = SparseAutoencoder(24, k=24, positions=True, max_epochs=60, batch_size=32, learning_rate=5e-3)
+    assert everything.fit(x).report(x, loss=loss)["loss_recovered"] == pytest.approx(1, abs=0.05)
+    net(tokens)
+    split = attribute_heads(sae, x, n_heads=3, attention=net.pattern.detach(), values=net.value.detach())
+    np.testing.assert_allclose(
+        split["source_contribution"].sum("source"), split["head_contribution"], atol=1e-5
+    )
+    assert np.abs(gradients.values).max() > 0
 
 
 def small_but_decisive(seed):
