@@ -30,7 +30,7 @@ class ExtractionPlan:
     n_stimuli
         Stimuli in all.
     features
-        Of each layer, in the order in which they were asked for, as they are kept.
+        Of each layer, in the order in which they were asked for, as they are kept or multiplied.
     passes
         For each pass the layers, in the order in which they run, and the stretch of their features that it works on.
     batch_size, shard_rows
@@ -212,7 +212,7 @@ def plan_gram(
     largest = max(sum(part.stop - part.start for part in chosen.values()) for chosen in passes)
     return ExtractionPlan(
         n_stimuli=n_stimuli,
-        features=dict.fromkeys(trial.shapes, n_stimuli),
+        features={layer: sizes[layer] for layer in trial.shapes},
         passes=passes,
         batch_size=plan.batch_size,
         shard_rows=n_stimuli,
