@@ -291,19 +291,20 @@ class _TextExtraction:
         if self.aggregate in ("last", "first"):
             end = -1 if self.aggregate == "last" else 0
             return output[[k for k, _ in places], [int(at[end]) for _, at in places]]
-        counts = torch.tensor([len(at) for _, at in places])
-        which = torch.repeat_interleave(torch.tensor([k for k, _ in places]), counts)
-        tokens = output[which.to(output.device), torch.from_numpy(np.concatenate([at for _, at in places]))]
+        home = output.device
+        counts = torch.tensor([len(at) for _, at in places]).to(home)
+        which = torch.repeat_interleave(torch.tensor([k for k, _ in places]).to(home), counts)
+        tokens = output[which, torch.from_numpy(np.concatenate([at for _, at in places])).to(home)]
         summed = torch.zeros(
             (len(places), *output.shape[2:]),
             dtype=torch.promote_types(output.dtype, torch.float32),
-            device=output.device,
+            device=home,
         )
-        rows = torch.repeat_interleave(torch.arange(len(places)), counts).to(output.device)
+        rows = torch.repeat_interleave(torch.arange(len(places), device=home), counts)
         summed.index_add_(0, rows, tokens.to(summed.dtype))
         if self.aggregate == "sum":
             return summed
-        return summed / counts.to(output.device).reshape(-1, *[1] * (output.ndim - 2))
+        return summed / counts.reshape(-1, *[1] * (output.ndim - 2))
 
 
 def _blocks(passages: Sequence[Passage], most_rows: int) -> Iterator[list[Passage]]:
