@@ -35,7 +35,8 @@ def run(quick: bool) -> dict[str, Any]:
     from cerebridge.models.decompose import SparseAutoencoder
 
     n, units, features, batch = (20_000, 64, 256, 1024) if quick else (1_000_000, UNITS, FEATURES, 4096)
-    options = {"n_features": features, "k": K // (4 if quick else 1), "auxiliary": 0.0, "learning_rate": RATE}
+    options: dict[str, Any] = {"n_features": features, "k": K // (4 if quick else 1)}
+    options |= {"auxiliary": 0.0, "learning_rate": RATE}
     with tempfile.TemporaryDirectory() as folder:
         atoms = torch.randn(4 * units, units, generator=torch.Generator().manual_seed(1))
         write_store(Path(folder) / "store", n, atoms)
@@ -118,11 +119,12 @@ def train_loop(
     parameters = SparseAutoencoder(**options).get_params()
     begun = begin_dictionary(parameters, x[torch.cat(order)[:16384]])
     scale = float(begun.scale)
-    encoder, encoder_bias, decoder, bias = (
+    weights: list[Any] = [
         torch.nn.Parameter(tensor.detach().clone())
         for tensor in (begun.encoder, begun.encoder_bias, begun.decoder, begun.bias)
-    )
-    optimizer = torch.optim.Adam([encoder, encoder_bias, decoder, bias], options["learning_rate"], fused=True)
+    ]
+    encoder, encoder_bias, decoder, bias = weights
+    optimizer = torch.optim.Adam(weights, options["learning_rate"], fused=True)
     for rows in order:
         given = x[rows] / scale
         z = torch.nn.functional.linear(given - bias, encoder, encoder_bias)

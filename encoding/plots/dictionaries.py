@@ -62,7 +62,7 @@ def plot_dictionaries(reports: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
         lowest = min(
             float(report["frequency"].where(report["frequency"] > 0).min()) for report in curves.values()
         )
-        edges = np.logspace(np.log10(lowest) - 0.01, 0.01, 31)
+        edges = np.logspace(np.log10(lowest) - 0.01, 0.01, 31).tolist()
         for number, (label, report) in enumerate(curves.items()):
             color = CYCLE[number % len(CYCLE)]
             dead = f"{label} ({float(report['dead_share']):.0%} never on)"
