@@ -4,13 +4,14 @@ VENV := .venv
 BRAINSCORE := .venv-brainscore
 PIP_LOG := pip.log
 
-.PHONY: help demo test test-brainscore lint types imports tutorials benchmarks clean
+.PHONY: help demo test test-brainscore lint types imports benchmarks benchmarks-brainscore clean
 
 help:
 	@echo "make demo             build .venv and relate a network to a simulated brain; prints the report's path"
 	@echo "make test             build .venv with the peers and run every check and test"
 	@echo "make test-brainscore  the same tests beside Brain-Score, in .venv-brainscore"
 	@echo "make benchmarks       agreement and speed against the peers, quick sizes"
+	@echo "make benchmarks-brainscore  the same against Brain-Score"
 	@echo "make clean            remove what these commands built"
 
 # the commas of extras stay out of the arguments of $(call …)
@@ -62,7 +63,10 @@ imports: $(VENV)/.test
 	$(VENV)/bin/lint-imports
 
 benchmarks: $(VENV)/.test
-	for name in ridge banded trf glm families permutation rsa crossnobis inference searchlight representations extraction; do $(VENV)/bin/python -m benchmarks $$name --quick || exit 1; done
+	for name in ridge banded trf glm families permutation rsa crossnobis inference searchlight representations extraction gram sae; do $(VENV)/bin/python -m benchmarks $$name --quick || exit 1; done
+
+benchmarks-brainscore: $(BRAINSCORE)/.test
+	for name in brainscore wrapper; do $(BRAINSCORE)/bin/python -m benchmarks $$name --quick || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(BRAINSCORE) build dist demo *.egg-info
