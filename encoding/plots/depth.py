@@ -152,7 +152,7 @@ def _layer_names(values: xr.DataArray) -> tuple[list[str], str]:
         differing = [k for k, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
         if len(differing) == 1 and len(parts[0]) > 1:
             (k,) = differing
-            return [part[k] for part in parts], ".".join([*parts[0][:k], "…", *parts[0][k + 1 :]])
+            return [part[k] for part in parts], ".".join([*parts[0][:k], "k", *parts[0][k + 1 :]])
     return short_names(names), ""
 
 

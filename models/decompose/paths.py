@@ -23,7 +23,7 @@ from ..taps import evaluating, first_tensor
 from .states import layers_of
 
 Rule = Literal["joint", "share", "activation", "influence"]
-RULES = ("joint", "share", "activation", "influence")
+RULES: tuple[Rule, ...] = ("joint", "share", "activation", "influence")
 
 
 def find_neuron_path(

@@ -18,7 +18,7 @@ def test_one_line_and_the_names_that_differ(tmp_path):
     figure = plots.plot_depth(xr.DataArray([0.5, 0.2, 0.4], [("layer", layers(3))], name="active_share"))
     (axis,) = figure.axes
     np.testing.assert_array_equal(axis.lines[0].get_xydata(), [[0, 0.5], [1, 0.2], [2, 0.4]])
-    assert (axis.get_ylabel(), axis.get_xlabel()) == ("active share", "blocks.….mlp")
+    assert (axis.get_ylabel(), axis.get_xlabel()) == ("active share", "blocks.k.mlp")
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "1", "2"]
     assert axis.get_ylim()[0] == 0 and not figure.legends
     figure.savefig(tmp_path / "depth.png")
