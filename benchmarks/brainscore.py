@@ -6,6 +6,16 @@ assemblies of Brain-Score's and give its ``Score``; what it takes to read and wr
 Where theirs spends its time (2,000 × 512, 200 neurons, a split of about half a second on one thread): half in finding
 rows by ``in`` and in correlating one neuroid after the other through xarray, half in NIPALS, whose every iteration
 passes over the samples. Ours multiplies once what training sets share, and iterates on the covariance with the targets.
+
+What else was tried (a split, one thread):
+
+- Moments of every training set by itself take 31 ms, by sharing 10 ms; taking held-out rows off the moments of all would
+  take as long as sharing, and leave the rounding of an outlying held-out row behind.
+- Rotating the features of every split to principal components first, as a single fit of ``PLSRegression`` does, costs
+  more than all of its 25 components on products, of which a thousand power iterations (34 ms) are nearly everything.
+- numpy's ``isin`` on names, not on their codes, took 85 ms of what was then a ridge of 110 ms.
+
+Of ``rdm`` the ranks of two million pairs are most of the work on either side.
 """
 
 from __future__ import annotations
