@@ -2,7 +2,8 @@
 
 Seen with 150 photographs, 384 features and k = 16: explained variance of the objects .63, untrained .17; correlation of
 dissimilarities with human IT .35, untrained .34, the block itself .38; face-selective features 18 %, untrained 18 %,
-channels 19 %; 43 % of the error is linear in the block, untrained 28 %. So training pays for reconstruction; what the codes share with IT they have from the block.
+channels 19 %; 43 % of the error is linear in the block, untrained 28 %. So training pays for reconstruction; what the
+codes share with IT they have from the block.
 """
 
 from __future__ import annotations
