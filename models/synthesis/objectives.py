@@ -233,8 +233,9 @@ def prepare_like(preprocess: Any) -> Prepare:
         if sides != [height, width]:
             mode = modes[known.resample]
             options: dict[str, Any] = {"antialias": True} if mode in ("bilinear", "bicubic") else {}
-            # as PIL, which has no room for what bicubic weights add beyond black and white
-            images = functional.interpolate(images, sides, mode=mode, **options).clamp(0, 1)
+            # as PIL: columns before rows, and no room for what bicubic weights add beyond black and white
+            for shape in ([height, sides[1]], sides):
+                images = functional.interpolate(images, shape, mode=mode, **options).clamp(0, 1)
         # rows and columns first, as the rule for the centre expects them
         images = cut(images.movedim((-2, -1), (0, 1))).movedim((0, 1), (-2, -1))
         mean, std = (images.new_tensor(values)[:, None, None] for values in (known.mean, known.std))

@@ -137,7 +137,8 @@ def test_images_made_for_v4_neurons_excite_encoders_that_had_no_part_in_them(dat
             for layer, encoder in zip(layers, encoders, strict=True)
         ]
         real = score_images(judges[1], stimuli[:20], device="cpu")
-        np.testing.assert_allclose(real, predicted[1][:20, neuron], atol=0.1 * predicted[1][:, neuron].std())
+        assert np.corrcoef(real, predicted[1][:20, neuron])[0, 1] > 0.99
+        assert abs(real - predicted[1][:20, neuron]).max() < 0.2 * predicted[1][:, neuron].std()
         assert made.scores[k] > 1.5 * predicted[0][:, neuron].max()
         transferred = score_images(judges[1], made.images[[k]], device="cpu")[0]
         assert (predicted[1][:, neuron] < transferred).mean() > 0.98
