@@ -89,8 +89,8 @@ def find_expert_units(
     >>> units = {"neuroid_id": range(5)}
     >>> net = neuro.assemble(values, presentation=prompts, neuroid=units, modality="activation", units="a.u.")
     >>> experts = decompose.find_expert_units(net, n_permutations=99)
-    >>> experts["expertise"].sel(relation="capital").values.argmax(), float(experts["expertise"].max())
-    (3, 1.0)
+    >>> experts["rank"].sel(relation="capital").values[3].item(), float(experts["expertise"].max())
+    (0, 1.0)
     """
     labels = read_labels(activations, relation)
     scores, labels = _prompts(activations, labels, prompt, over)
@@ -155,7 +155,7 @@ def ablate_experts(
     Returns
     -------
     xarray.Dataset
-        ``score`` of ``ablated × tested`` relations, ``control`` (``control × ablated × tested``), ``clean``
+        ``score`` of ``ablated × tested`` relations, ``control`` (``draw × ablated × tested``), ``clean``
         (``tested``) and ``unit`` (``ablated × place``), the ids of what was taken out.
 
     Raises
@@ -208,7 +208,7 @@ def ablate_experts(
     ids = experts["neuroid_id"].values
     variables = {
         "score": (("ablated", "tested"), scores[0]),
-        "control": (("control", "ablated", "tested"), scores[1:]),
+        "control": (("draw", "ablated", "tested"), scores[1:]),
         "clean": ("tested", list(clean.values())),
         "unit": (("ablated", "place"), np.stack([ids[best] for best in rows])),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -23,31 +22,12 @@ from ..devices import resolve_device
 from ..interventions import intervene
 from ..names import nearest
 from ..taps import Inputs, LayerTaps, evaluating, run_network
+from .bases import Basis
 from .rows import relabel
 from .states import cut_batches
 
 #: most units of a layer: their products with each other are held at once
 WIDEST = 8192
-
-
-@dataclass(frozen=True, eq=False)
-class Basis:
-    """The basis of one layer: features are ``(h - mean) @ vectors``, units ``mean + features @ inverse``."""
-
-    mean: Tensor
-    vectors: Tensor
-    inverse: Tensor
-    importance: Tensor
-
-    def kept(self, n: int) -> Basis:
-        """The ``n`` most important directions alone."""
-        return Basis(self.mean, self.vectors[:, :n], self.inverse[:n], self.importance[:n])
-
-    def project(self, activations: Tensor) -> Tensor:
-        """Activations with nothing but what the basis holds."""
-        rows = activations.flatten(1)
-        features = (rows - self.mean.to(rows)) @ self.vectors.to(rows)
-        return (self.mean.to(rows) + features @ self.inverse.to(rows)).reshape(activations.shape)
 
 
 class LocalInteractionBasis(BaseEstimator):
@@ -206,7 +186,7 @@ class LocalInteractionBasis(BaseEstimator):
         return relabel(torch.cat(parts, 1), X, pd.concat(tables, ignore_index=True), "features", provenance)
 
     def edges(
-        self, inputs: Inputs, kind: Literal["interaction", "pca"] = "interaction"
+        self, inputs: Inputs, kind: Literal["interaction", "pca"] = "interaction", n_steps: int = 1
     ) -> dict[str, xr.DataArray]:
         """Measure how the directions of layers interact on other inputs, or those of principal components.
 
@@ -216,6 +196,9 @@ class LocalInteractionBasis(BaseEstimator):
             As for :meth:`fit`.
         kind
             ``"interaction"`` (these bases) or ``"pca"`` (principal components of each layer, for comparison).
+        n_steps
+            1 (default): the Jacobian where the activations are. More: its mean over as many steps on the way there from
+            the layer's mean, as integrated gradients take it (Sundararajan et al., 2017).
 
         Returns
         -------
@@ -232,12 +215,17 @@ class LocalInteractionBasis(BaseEstimator):
         (2, 4)
         """
         check_is_fitted(self)
+        if kind not in ("interaction", "pca") or n_steps < 1:
+            raise ValueError(
+                f"kind={kind!r}, n_steps={n_steps!r}: use 'interaction' or 'pca', and at least one step."
+            )
         where = resolve_device(self.device)
         with evaluating(self.net, where):
             batches = list(cut_batches(inputs, self.batch_size, where))
             pairs = zip(self.layers[:-1], self.layers[1:], strict=True)
             return {
-                a: self._edges(a, b, self._basis(a, kind), self._basis(b, kind), batches) for a, b in pairs
+                a: self._edges(a, b, self._basis(a, kind), self._basis(b, kind), batches, n_steps)
+                for a, b in pairs
             }
 
     def measure_ablation(
@@ -362,25 +350,32 @@ class LocalInteractionBasis(BaseEstimator):
         return Basis(mean, forth, (spread @ turned / effects.sqrt()).T, effects)
 
     def _edges(
-        self, layer: str, following: str, before: Basis, after: Basis, batches: list[Any]
+        self, layer: str, following: str, before: Basis, after: Basis, batches: list[Any], n_steps: int = 1
     ) -> xr.DataArray:
         total, n = torch.zeros(after.vectors.shape[1], before.vectors.shape[1], dtype=torch.float64), 0
-        for jacobian in self._jacobians(layer, following, after, batches):
+        # one step is the end of the way, several are the middles of its parts
+        way = [1.0] if n_steps == 1 else [(step + 0.5) / n_steps for step in range(n_steps)]
+        for batch in batches:
+            steps = (next(self._jacobians(layer, following, after, [batch], alpha)) for alpha in way)
+            jacobian = sum(steps) / len(way)
             total += (jacobian @ before.inverse.T).square().sum(0)
             n += len(jacobian)
         coords = {"sink": range(total.shape[0]), "source": range(total.shape[1])}
-        return xr.DataArray(
-            total / n, coords, ("sink", "source"), attrs={"source_layer": layer, "sink_layer": following}
-        )
+        attrs = {"source_layer": layer, "sink_layer": following}
+        return xr.DataArray(total / n, coords, ("sink", "source"), attrs=attrs)
 
-    def _jacobians(self, layer: str, following: str, after: Basis, batches: list[Any]) -> Iterator[Tensor]:
-        """Of each batch: stimuli × the next layer's directions × units, float64."""
+    def _jacobians(
+        self, layer: str, following: str, after: Basis, batches: list[Any], alpha: float = 1.0
+    ) -> Iterator[Tensor]:
+        """Of each batch: stimuli × the next layer's directions × units, ``alpha`` of the way from the layer's mean."""
+        mean = self._spectra[layer][0]
         for batch in batches:
             inside: list[Tensor] = []
             outside: list[Tensor] = []
 
             def enter(activations: Tensor, inside: list[Tensor]) -> Tensor:
-                inside.append(activations.detach().requires_grad_())
+                middle = mean.to(activations).reshape(activations.shape[1:])
+                inside.append((middle + alpha * (activations - middle)).detach().requires_grad_())
                 return inside[0]
 
             def leave(activations: Tensor, outside: list[Tensor]) -> Tensor:

@@ -86,7 +86,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components: int,
+        n_components: int = 8,
         *,
         density: float | None = 0.01,
         init: Start = "random",

@@ -84,6 +84,22 @@ def test_edges_are_mean_squared_jacobians_through_a_nonlinearity():
     np.testing.assert_allclose(effects.detach().numpy(), first.importance.numpy(), rtol=1e-8)
 
 
+def test_integrated_edges_are_means_on_the_way_from_the_mean():
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Tanh()).double()
+    x = data(30, 2)
+    basis = LocalInteractionBasis(net, ["0", "1"]).fit(x)
+    edges = basis.edges(x, n_steps=400)["0"]
+    middle, here, last = x.mean(0), basis.bases_["0"], basis.bases_["1"]
+    # along a straight line the mean slope of tanh is its difference over the distance
+    slopes = (x.tanh() - middle.tanh()) / (x - middle)
+    expected = (last.vectors.T @ torch.diag_embed(slopes) @ here.inverse.T).square().mean(0)
+    np.testing.assert_allclose(edges.values, expected.numpy(), rtol=1e-3)
+    assert not np.allclose(basis.edges_["0"].values, edges.values, rtol=0.05)
+    # a linear layer has one slope on all the way
+    flat = LocalInteractionBasis(linear(), ["0", "1"]).fit(data())
+    np.testing.assert_allclose(flat.edges(data(), n_steps=3)["0"], flat.edges_["0"], atol=1e-9)
+
+
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 300))
 def test_order_of_inputs_and_of_units_and_the_batch_size_are_of_no_account(seed, batch_size):
@@ -174,6 +190,12 @@ def test_it_can_be_cloned():
 def test_bad_input(layers, message):
     with pytest.raises(ValueError, match=message):
         LocalInteractionBasis(linear(), layers).fit(data())
+
+
+def test_unknown_kinds_of_edges():
+    basis = LocalInteractionBasis(linear(), ["0", "1"]).fit(data())
+    with pytest.raises(ValueError, match="kind='ica', n_steps=1: use 'interaction' or 'pca'"):
+        basis.edges(data(), "ica")
 
 
 def test_inputs_that_do_not_vary_and_layers_that_are_too_wide():

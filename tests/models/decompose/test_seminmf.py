@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cerebridge import neuro
+from cerebridge import encoding, neuro
 from cerebridge.models import decompose
 from cerebridge.models.decompose import SemiNMF
 
@@ -163,6 +163,31 @@ def test_containers_dtypes_and_labels():
     ours = SemiNMF(4, **options).fit(tensor)
     assert isinstance(ours.components_, torch.Tensor)
     np.testing.assert_allclose(ours.transform(tensor).numpy(), features.values, rtol=1e-4, atol=1e-5)
+
+
+def test_features_go_straight_into_encoding_and_representational_similarity():
+    X, _, loadings = planted(0)
+    stimuli = {"stimulus_id": np.arange(len(X))}
+    array = neuro.assemble(
+        X,
+        presentation=stimuli,
+        neuroid={"neuroid_id": np.arange(200), "layer": "mlp.act"},
+        modality="activation",
+        units="a.u.",
+    )
+    brain = neuro.assemble(
+        loadings @ np.random.default_rng(1).standard_normal((8, 5)),
+        presentation=stimuli,
+        neuroid={"neuroid_id": np.arange(5)},
+        modality="fmri",
+        units="a.u.",
+    )
+    found = SemiNMF(8, density=0.05, max_iter=600, n_restarts=3).fit_transform(array)
+    train, test = slice(0, 300), slice(300, None)
+    ridge = encoding.RidgeCV(1e-3).fit(found[train], brain[train])
+    assert (np.asarray(ridge.score(found[test], brain[test])) > 0.95).all()
+    dissimilarities = encoding.rsa.rdm(found[:20])
+    assert dissimilarities.dims == ("rdm", "pair") and dissimilarities.sizes["pair"] == 190
 
 
 def test_the_same_seed_gives_the_same_and_global_generators_stay():
