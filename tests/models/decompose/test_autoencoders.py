@@ -11,6 +11,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from cerebridge import encoding, neuro
 from cerebridge.models.decompose import SparseAutoencoder
+from cerebridge.models.decompose.samples import open_gradients, open_units
+from cerebridge.models.decompose.streams import Stream
 from cerebridge.neuro.layers import Layer, label_features
 from cerebridge.neuro.store import ShardWriter
 
@@ -165,6 +167,33 @@ def test_a_store_is_streamed_within_memory(labelled, tmp_path, dtype):
     assert on_disk.sizes["neuroid"] == 12 and set(on_disk["decomposition"].values) == {"SparseAutoencoder"}
     np.testing.assert_allclose(on_disk.values, streamed.transform(kept).values, rtol=1e-6)
     assert on_disk.identical(streamed.transform(folder, store=tmp_path / "codes"))
+
+
+def test_gradients_are_streamed_beside_the_samples(labelled, tmp_path):
+    slopes = labelled.copy(data=np.random.default_rng(5).standard_normal(labelled.shape).astype(np.float32))
+    folders = stored(labelled, tmp_path / "x"), stored(slopes, tmp_path / "gradients", np.float16)
+    options = SMALL | {"activation": "gradient", "layer": "maps", "positions": True}
+    held = SparseAutoencoder(**options).fit(labelled, gradients=slopes.astype(np.float16))
+    fits = SparseAutoencoder(**options).fit(folders[0], gradients=folders[1])
+    np.testing.assert_array_equal(held.components_, fits.components_)
+    x = open_units(fits, folders[0], reset=False)
+    batches = Stream({"x": x, "gradients": open_gradients(fits, folders[1], x)}, 16, memory=900)
+    drawn = list(batches.draw(torch.Generator().manual_seed(0)))
+    pairs = [
+        (row, slope) for batch in drawn for row, slope in zip(batch["x"], batch["gradients"], strict=True)
+    ]
+    known = {tuple(row.tolist()): slope for row, slope in pairs}
+    by_place = [
+        array.values[:, :24].reshape(30, 4, 6).transpose(0, 2, 1).reshape(180, 4)
+        for array in (labelled, slopes)
+    ]
+    for row, slope in zip(*by_place, strict=True):
+        np.testing.assert_array_equal(known[tuple(row.tolist())], slope.astype(np.float16))
+    streamed = SparseAutoencoder(**options, memory=900).fit(folders[0], gradients=folders[1])
+    assert np.isfinite(streamed.components_).all()
+    chosen = held.transform(labelled, gradients=slopes)
+    assert not np.array_equal(chosen.values, held.transform(labelled).values)
+    assert (chosen.values > 0).sum(1).max() <= 2
 
 
 def test_codes_that_were_being_written_go_on_where_they_stopped(labelled, tmp_path, monkeypatch):
