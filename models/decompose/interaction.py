@@ -356,8 +356,8 @@ class LocalInteractionBasis(BaseEstimator):
         # one step is the end of the way, several are the middles of its parts
         way = [1.0] if n_steps == 1 else [(step + 0.5) / n_steps for step in range(n_steps)]
         for batch in batches:
-            steps = (next(self._jacobians(layer, following, after, [batch], alpha)) for alpha in way)
-            jacobian = sum(steps) / len(way)
+            steps = [next(self._jacobians(layer, following, after, [batch], alpha)) for alpha in way]
+            jacobian = torch.stack(steps).mean(0)
             total += (jacobian @ before.inverse.T).square().sum(0)
             n += len(jacobian)
         coords = {"sink": range(total.shape[0]), "source": range(total.shape[1])}
