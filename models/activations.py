@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,8 +17,9 @@ from ..neuro.store import ShardWriter
 from ..neuro.store import load as load_array
 from .batches import Preprocess
 from .collecting import MemoryWriter
+from .limits import refuse_full_disk, refuse_large_result, resolve_batch_size, resolve_kept_type
 from .loading import describe_network
-from .memory import format_bytes, parse_bytes
+from .memory import parse_bytes
 from .passes import Extraction
 from .plans import ExtractionPlan, plan_features, plan_gram
 from .pooling import Pool
@@ -110,8 +110,8 @@ def extract(
     >>> activations.sizes["presentation"], activations.sizes["neuroid"]
     (5, 138)
     """
-    budget, size = parse_bytes(memory), _batch_size(batch_size)
-    kept_type = _kept_type(dtype)
+    budget, size = parse_bytes(memory), resolve_batch_size(batch_size)
+    kept_type = resolve_kept_type(dtype)
     setup = Setup.of(net, stimuli, layers, pool=pool, preprocess=preprocess, device=device, progress=progress)
     facts = {**setup.facts, "dtype": dtype, "reduce": None if reduce is None else reduce.facts(stimuli)}
     with evaluating(net, setup.device):
@@ -130,13 +130,13 @@ def extract(
         provenance = json.dumps({**describe_network(net), **facts, **run, **versions})
         extraction = Extraction(setup.keeping(plan.kept_rows), trial, plan, reduce, kept_type)
         if store is None:
-            _refuse_large_result(plan.result_bytes, budget)
+            refuse_large_result(plan.result_bytes, budget)
             kept = MemoryWriter(len(stimuli), extraction.shapes, np.dtype(dtype))
             extraction.fill(kept)
             return kept.array(stimuli.table, provenance, extraction.neuroid)
         with ShardWriter(store, facts, len(stimuli), keys=list(stimuli.table["content_hash"])) as writer:
             missing = 1 - len(writer.done) / len(stimuli)
-            _refuse_full_disk(Path(store), missing * plan.result_bytes)
+            refuse_full_disk(Path(store), missing * plan.result_bytes)
             extraction.store(writer, facts)
             writer.close(stimuli.table, extraction.neuroid, provenance=provenance)
             extraction.tidy(writer.folder)
@@ -187,7 +187,7 @@ def plan_extraction(
     >>> len(plan.passes), plan.sweeps, plan.features
     (1, 2, {'conv1': 4, 'readout': 4})
     """
-    budget, size = parse_bytes(memory), _batch_size(batch_size)
+    budget, size = parse_bytes(memory), resolve_batch_size(batch_size)
     setup = Setup.of(net, stimuli, layers, pool=pool, preprocess=preprocess, device=device)
     with evaluating(net, setup.device):
         trial = setup.try_out(allow_nondeterministic)
@@ -197,39 +197,8 @@ def plan_extraction(
         trial,
         len(stimuli),
         reduce=reduce,
-        itemsize=_kept_type(dtype).itemsize,
+        itemsize=resolve_kept_type(dtype).itemsize,
         memory=budget,
         batch_size=size,
         device=setup.device,
     )
-
-
-def _kept_type(dtype: str) -> torch.dtype:
-    if dtype not in ("float32", "float16"):
-        raise ValueError(f"dtype is {dtype!r}; activations are kept as 'float32' or 'float16'.")
-    return torch.float16 if dtype == "float16" else torch.float32
-
-
-def _batch_size(batch_size: int | str) -> int | None:
-    if batch_size == "auto":
-        return None
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}; give 'auto' or a positive number of stimuli.")
-    return batch_size
-
-
-def _refuse_large_result(needed: float, budget: int) -> None:
-    if needed > budget:
-        raise ValueError(
-            f"the activations take {format_bytes(needed)}, more than memory={format_bytes(budget)}; give a folder as "
-            "store=, pool the layers, use dtype='float16', or raise memory=."
-        )
-
-
-def _refuse_full_disk(folder: Path, needed: float) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            f"the activations take {format_bytes(needed)}, but only {format_bytes(free)} are free at {folder}; pool "
-            "the layers, use dtype='float16', or choose another disk."
-        )

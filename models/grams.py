@@ -18,9 +18,9 @@ from .. import __version__
 from ..neuro.assembly import assemble
 from ..neuro.store import load as load_array
 from ..neuro.store import save as save_array
-from .activations import _batch_size
 from .batches import Preprocess, cut_rows
 from .collecting import check_finite, check_shape
+from .limits import resolve_batch_size
 from .memory import parse_bytes
 from .plans import GRAM_COLUMNS, plan_gram
 from .pooling import Pool
@@ -84,7 +84,7 @@ def extract_gram(
     >>> grams.attrs["modality"], grams.shape
     ('gram', (5, 10))
     """
-    budget, size = parse_bytes(memory), _batch_size(batch_size)
+    budget, size = parse_bytes(memory), resolve_batch_size(batch_size)
     setup = Setup.of(net, stimuli, layers, pool=pool, preprocess=preprocess, device=device, progress=progress)
     # a layer's matrix depends on this alone, whatever others are asked for beside it
     facts = {key: value for key, value in setup.facts.items() if key != "layers"}

@@ -22,15 +22,16 @@ from ..neuro.assembly import Table
 from ..neuro.progress import track
 from ..neuro.store import ShardWriter
 from ..neuro.store import load as load_array
-from .activations import _batch_size, _kept_type, _refuse_full_disk, _refuse_large_result
 from .collecting import MemoryWriter, Writer, check_finite
 from .devices import resolve_device
+from .limits import refuse_full_disk, refuse_large_result, resolve_batch_size, resolve_kept_type
 from .loading import describe_network
 from .memory import LABEL_BYTES, LiveBytes, Plan, keep_freed_memory, parse_bytes, plan_batches
 from .passages import Overflow, Passage, Reading, ReadingPlan, Unit
 from .stimuli import StimulusSet
 from .taps import Inputs, LayerTaps, evaluating
 from .tokens import limit_of, resolve_tokenizer, tokenizer_of
+from .trials import warn_of_training
 from .zoo import fingerprint
 
 Aggregate = Literal["last", "first", "mean", "sum"]
@@ -116,6 +117,11 @@ def extract_text(
     OSError
         If the disk is, or would be, too full; complete shards stay.
 
+    Warns
+    -----
+    UserWarning
+        If the network was given in training mode and behaves otherwise in evaluation mode, or texts are cut.
+
     Examples
     --------
     >>> import torch
@@ -137,7 +143,10 @@ def extract_text(
     plan = ReadingPlan(tokenize, unit, words, special_tokens, window, stride, limit, overflow)
     taps = LayerTaps(net, [layers] if isinstance(layers, str) else list(layers))
     where = resolve_device(device)
-    job = _TextExtraction(taps, plan.read(stimuli), unit, aggregate, _kept_type(dtype), where, progress)
+    job = _TextExtraction(
+        taps, plan.read(stimuli), unit, aggregate, resolve_kept_type(dtype), where, progress
+    )
+    warn_of_training(net)
     facts = {
         "network": type(net).__name__,
         "weights": fingerprint(net),
@@ -152,7 +161,7 @@ def extract_text(
     run = {"tokenizer": type(tokenizer).__name__, "stimuli": stimuli.hash, "device": where.type}
     versions = {"torch": torch.__version__, "cerebridge": __version__}
     provenance = json.dumps({**describe_network(net), **facts, **run, **versions})
-    return job.extract(store, facts, provenance, parse_bytes(memory), _batch_size(batch_size))
+    return job.extract(store, facts, provenance, parse_bytes(memory), resolve_batch_size(batch_size))
 
 
 @dataclass(frozen=True)
@@ -181,13 +190,13 @@ class _TextExtraction:
             shapes, plan = self.try_out(budget, batch_size)
             row_bytes = self.row_bytes(shapes)
             if store is None:
-                _refuse_large_result(n_rows * row_bytes, budget)
+                refuse_large_result(n_rows * row_bytes, budget)
                 dtype = np.dtype(str(self.dtype).removeprefix("torch."))
                 kept = MemoryWriter(n_rows, shapes, dtype)
                 self.run(kept, shapes, plan, batch_size)
                 return kept.array(table, provenance)
             with ShardWriter(store, facts, n_rows, keys=self.reading.keys()) as writer:
-                _refuse_full_disk(Path(store), (n_rows - len(writer.done)) * row_bytes)
+                refuse_full_disk(Path(store), (n_rows - len(writer.done)) * row_bytes)
                 self.run(writer, shapes, plan, batch_size)
                 writer.close(table, provenance=provenance)
         return load_array(store)

@@ -19,11 +19,11 @@ from .. import __version__
 from ..neuro.assembly import assemble, quoted
 from ..neuro.layers import Layer, label_features
 from ..neuro.progress import track
-from .activations import _batch_size, _kept_type, _refuse_large_result
 from .batches import map_inputs, preprocess_by_default, stack_inputs, tensors_of
 from .clips import Clip
 from .collecting import check_finite, check_shape
 from .devices import resolve_device
+from .limits import refuse_large_result, resolve_batch_size, resolve_kept_type
 from .loading import describe_network
 from .memory import LiveBytes, choose_batch, keep_freed_memory, parse_bytes
 from .names import describe
@@ -32,6 +32,7 @@ from .receptive import LONGEST_FIELD, FrameGrid, find_time_axis, measure_frames
 from .segments import Loader, Windows, bring_to_rate
 from .stimuli import StimulusSet
 from .taps import Inputs, LayerTaps, evaluating
+from .trials import warn_of_training
 from .zoo import fingerprint
 
 #: copies of one stretch in the trial run
@@ -105,6 +106,11 @@ def extract_over_time(
     ValueError
         Naming the clip, layer or option that is wrong.
 
+    Warns
+    -----
+    UserWarning
+        If the network was given in training mode and behaves otherwise in evaluation mode.
+
     Examples
     --------
     >>> import numpy as np, torch
@@ -127,9 +133,9 @@ def extract_over_time(
         frames_first=frames_first,
         aggregate=aggregate,
         pool=resolve_pool(pool),
-        dtype=_kept_type(dtype),
+        dtype=resolve_kept_type(dtype),
         device=resolve_device(device),
-        batch_size=_batch_size(batch_size),
+        batch_size=resolve_batch_size(batch_size),
         memory=parse_bytes(memory),
     )
     options = {"window": window, "hop": hop, "causal": causal, "aggregate": aggregate}
@@ -146,6 +152,7 @@ def extract_over_time(
         "torch": torch.__version__,
         "cerebridge": __version__,
     }
+    warn_of_training(net)
     with evaluating(net, job.device):
         recorded = list(job.record(stimuli, rate, progress))
     return _labelled(recorded, stimuli.table, job, facts)
@@ -205,7 +212,7 @@ class _Recorder:
                 check_finite(layer, torch.from_numpy(values), [0] * len(values), [name])
                 check_shape(layer, values.shape[1:], shapes.setdefault(layer, values.shape[1:]))
                 held += values.nbytes
-            _refuse_large_result(held, self.memory)
+            refuse_large_result(held, self.memory, "take fewer clips at a time, ")
             yield recorded
 
     def _measure(self, first: Clip) -> dict[str, FrameGrid]:

@@ -85,16 +85,7 @@ class Setup:
         """Check what was asked for; say so where a network is in training mode and would behave otherwise."""
         names = LayerTaps(net, [layers] if isinstance(layers, str) else list(layers)).layers
         prepare = cast(Preprocess, preprocess or getattr(net, "preprocess", preprocess_by_default))
-        changed = [
-            name for name, module in net.named_modules() if module.training and _trains_otherwise(module)
-        ]
-        if changed:
-            warnings.warn(
-                f"the network was given in training mode and is run in evaluation mode, in which {changed[0]!r}"
-                f"{f' and {len(changed) - 1} more modules behave' if len(changed) > 1 else ' behaves'} otherwise; "
-                "call net.eval() first.",
-                stacklevel=3,
-            )
+        warn_of_training(net, stacklevel=4)
         return cls(
             net=net,
             layers=names,
@@ -264,6 +255,37 @@ def _refuse_differences(first: dict[str, NDArray[Any]], second: dict[str, NDArra
                 f"the layer {layer!r} gives other values when the same stimulus is shown again; switch off what is "
                 "random in or before it, or say allow_nondeterministic=True."
             )
+
+
+def warn_of_training(net: nn.Module, stacklevel: int = 3) -> None:
+    """Say so where a network is in training mode and will be run in evaluation mode, which changes what it computes.
+
+    Parameters
+    ----------
+    net
+        The network as it was given.
+    stacklevel
+        Calls from here to the line that is to be shown.
+
+    Warns
+    -----
+    UserWarning
+        Naming the first module that behaves otherwise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.trials import warn_of_training
+    >>> warn_of_training(torch.nn.Dropout().eval())
+    """
+    changed = [name for name, module in net.named_modules() if module.training and _trains_otherwise(module)]
+    if changed:
+        warnings.warn(
+            f"the network was given in training mode and is run in evaluation mode, in which {changed[0]!r}"
+            f"{f' and {len(changed) - 1} more modules behave' if len(changed) > 1 else ' behaves'} otherwise; "
+            "call net.eval() first.",
+            stacklevel=stacklevel,
+        )
 
 
 def _trains_otherwise(module: nn.Module) -> bool:

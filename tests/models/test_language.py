@@ -384,3 +384,10 @@ def test_the_network_is_left_as_it_was(stimuli):
     extract(net, stimuli)
     assert net.training
     assert not net.mix._forward_hooks
+
+
+def test_training_mode_is_said(stimuli):
+    net = nn.Sequential(nn.Embedding(64, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    with pytest.warns(UserWarning, match=r"in training mode .*, in which '1' behaves otherwise"):
+        warned = extract(net, stimuli, ["2"])
+    np.testing.assert_array_equal(warned.values, extract(net.eval(), stimuli, ["2"]).values)

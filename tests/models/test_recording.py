@@ -274,3 +274,16 @@ def test_other_bad_stimuli(convolutions):
     nn.init.constant_(broken[0].bias, float("nan"))
     with pytest.raises(ValueError, match="the layer '0' gives NaN or infinite values for stimulus 'x'"):
         models.extract_over_time(broken, mixed[[0]], ["0"], window=0.1, preprocess=one_channel)
+
+
+def test_training_mode_is_said(sounds):
+    net = nn.Sequential(nn.Conv1d(1, 4, 10, stride=5), nn.BatchNorm1d(4))
+    with pytest.warns(UserWarning, match=r"in training mode .*, in which '1' behaves otherwise"):
+        warned = models.extract_over_time(net, sounds, ["1"], preprocess=one_channel)
+    quiet = models.extract_over_time(net.eval(), sounds, ["1"], preprocess=one_channel)
+    np.testing.assert_array_equal(warned.values, quiet.values)
+
+
+def test_results_that_are_too_large_are_refused_without_naming_a_store(convolutions, sounds):
+    with pytest.raises(ValueError, match=r"more than memory=1000 B; take fewer clips"):
+        models.extract_over_time(convolutions, sounds, ["2"], preprocess=one_channel, memory=1000)
