@@ -18,6 +18,8 @@ Run = Callable[[Samples], Mapping[str, Tensor]]
 ROUNDING = 1e-6
 #: in seconds: a frame that sees more of the probe than this counts as seeing all
 LONGEST_FIELD = 2.0
+#: a frame of fewer units is measured with several noises
+ENOUGH_UNITS, MOST_PROBES = 64, 12
 #: frames that are enough to see one that no edge is near to
 FRAMES = 8
 
@@ -149,21 +151,44 @@ def _field(
 ) -> FrameGrid:
     """Which samples the middle frame sees: those that may be changed without changing it lie outside."""
     n, frame = len(noise), base.shape[axis] // 2
-    other = (0.3 * rng.standard_normal(n)).astype(np.float32)
-    tolerance = ROUNDING * float(base.abs().max())
+    here = base.select(axis, frame)
+    probes = [_Probe(noise, 0.3 * rng.standard_normal(n), here)]
+    # behind a rectification few units may all be silent for one noise: others are as loud as sounds get
+    for _ in range(MOST_PROBES - 1 if here.numel() < ENOUGH_UNITS else 0):
+        loud = rng.standard_normal(n).astype(np.float32)
+        probes.append(_Probe(loud, rng.standard_normal(n), run(loud)[layer].select(axis, frame)))
 
     def moved(changed: slice) -> bool:
-        samples = noise.copy()
-        samples[changed] = other[changed]
-        difference = run(samples)[layer].select(axis, frame) - base.select(axis, frame)
-        return bool(difference.abs().max() > tolerance)
+        return any(
+            probe.moved(changed, lambda samples: run(samples)[layer].select(axis, frame)) for probe in probes
+        )
 
+    if not moved(slice(0, n)):
+        raise ValueError(
+            f"the layer {layer!r} gives the same for any noise, so that it cannot be measured what its frames see; "
+            "give window= and hop=."
+        )
     # one far frame among many hardly counts behind attention: a quarter of them does
     if moved(slice(0, n // 4)) or moved(slice(n - n // 4, n)):
         return FrameGrid(axis, stride)
     start = _bisect(lambda sample: moved(slice(0, sample)), n)
     end = n - _bisect(lambda sample: moved(slice(n - sample, n)), n)
     return FrameGrid(axis, stride, start - frame * stride, max(1, end - start))
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A noise, another one that takes its place in part, and a frame for the first."""
+
+    noise: Samples
+    other: NDArray[np.float64]
+    frame: Tensor
+
+    def moved(self, changed: slice, run: Callable[[Samples], Tensor]) -> bool:
+        samples = self.noise.copy()
+        samples[changed] = self.other[changed]
+        difference = (run(samples) - self.frame).abs().max()
+        return bool(difference > ROUNDING * self.frame.abs().max())
 
 
 def _bisect(moves: Callable[[int], bool], n: int) -> int:

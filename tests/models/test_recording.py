@@ -75,6 +75,26 @@ def test_receptive_windows_are_measured_exactly(kernel, stride, dilation):
     np.testing.assert_allclose(result["time_bin_end"].values * RATE, starts + seen, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_receptive_windows_are_exact_behind_few_rectified_units(seed):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv1d(1, 4, 20, stride=10), nn.ReLU()).eval()
+    net[0].bias.data.sub_(0.3)  # silent for soft noise
+    stimuli = models.StimulusSet.from_sounds([noise(1000)], RATE)
+    result = models.extract_over_time(net, stimuli, ["1"], preprocess=one_channel)
+    starts = np.arange(99) * 0.01
+    np.testing.assert_allclose(result["time_bin_start"].values, starts)
+    np.testing.assert_allclose(result["time_bin_end"].values, starts + 0.02)
+
+
+def test_layers_that_never_answer_are_refused():
+    net = nn.Sequential(nn.Conv1d(1, 4, 20, stride=10), nn.ReLU()).eval()
+    net[0].bias.data.fill_(-100)
+    stimuli = models.StimulusSet.from_sounds([noise(1000)], RATE)
+    with pytest.raises(ValueError, match="the layer '1' gives the same for any noise"):
+        models.extract_over_time(net, stimuli, ["1"], preprocess=one_channel)
+
+
 def test_a_network_behind_attention_sees_all_and_its_frames_are_placed_evenly():
     mend_torchvision()
     transformers = pytest.importorskip("transformers")
