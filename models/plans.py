@@ -19,6 +19,8 @@ REDUCED_ROWS = 1024
 KEPT_SHARE = 8
 #: features of all stimuli that are multiplied at once
 GRAM_COLUMNS = 1 << 13
+#: share of the room for features that is left to kernels and allocators, of which a trial run shows little
+RESERVE = 1 / 24
 
 
 @dataclass(frozen=True)
@@ -199,10 +201,10 @@ def plan_gram(
     )
     plan = plan_batches(**need, labels=fixed, memory=memory, batch_size=batch_size, device=device)
     room = memory - plan.peak_bytes
-    fits_at_once = sum(sizes.values()) * 4 * n_stimuli <= room
+    fits_at_once = sum(sizes.values()) * 4 * n_stimuli <= room * (1 - RESERVE)
     keeping = not fits_at_once and kept_bytes <= min(memory / KEPT_SHARE, room / 2)
     kept, held = (n_stimuli, kept_bytes) if keeping else (0, 0.0)
-    columns = int((room - held) // (4 * n_stimuli))
+    columns = int((room - held) * (1 - RESERVE) // (4 * n_stimuli))
     if columns < 1:
         raise ValueError(
             f"one feature of {n_stimuli} stimuli, their Gram matrix and a batch need more than "
