@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ from torch import Tensor
 from ...neuro.progress import track
 from ..devices import resolve_device
 from .rows import give_features, give_units, read_rows
+from .starts import STARTS, Start
 
-Start = Literal["random", "kmeans", "svd"]
 #: added to the loadings' Gram matrix, so that features that nothing loads on stay defined
 RIDGE = 1e-6
 #: most sweeps of coordinate descent for the loadings of rows, and the change that ends them
@@ -140,7 +140,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         found = []
         for start in track(range(self.n_restarts), "factoring", show=self.progress):
             generator = np.random.default_rng([self.random_state, start])
-            loadings = _START[self.init](rows, self.n_components, generator)
+            loadings = STARTS[self.init](rows, self.n_components, generator)
             found.append(self._descend(rows, loadings, total))
         self.losses_ = np.array([curve.min() for _, curve in found])
         features, curve = found[int(self.losses_.argmin())]
@@ -384,32 +384,3 @@ def _loadings(rows: Tensor, features: Tensor) -> Tensor:
         if moved <= SETTLED * float(loadings.abs().max()):
             break
     return loadings
-
-
-def _start_random(rows: Tensor, n: int, generator: np.random.Generator) -> Tensor:
-    return torch.from_numpy(generator.uniform(size=(len(rows), n))).to(rows)
-
-
-def _start_kmeans(rows: Tensor, n: int, generator: np.random.Generator) -> Tensor:
-    from sklearn.cluster import KMeans
-
-    seed = int(generator.integers(2**31 - 1))
-    clusters = KMeans(n, n_init=1, random_state=seed).fit_predict(rows.cpu().numpy())
-    # a fifth everywhere: what is zero stays zero under multiplication
-    return torch.from_numpy(np.eye(n)[clusters] + 0.2).to(rows)
-
-
-def _start_svd(rows: Tensor, n: int, generator: np.random.Generator) -> Tensor:
-    left = torch.linalg.svd(rows, full_matrices=False).U[:, :n]
-    larger = left.clamp_min(0).norm(dim=0) >= (-left).clamp_min(0).norm(dim=0)
-    parts = torch.where(larger, left, -left).clamp_min(0)
-    missing = _start_random(rows, n - parts.shape[1], generator)
-    noise = _start_random(rows, n, generator) * float(parts.mean())
-    return torch.cat([parts, missing], 1) + noise
-
-
-_START: dict[str, Callable[[Tensor, int, np.random.Generator], Tensor]] = {
-    "random": _start_random,
-    "kmeans": _start_kmeans,
-    "svd": _start_svd,
-}
