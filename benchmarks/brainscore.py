@@ -9,8 +9,8 @@ passes over the samples. Ours multiplies once what training sets share, and iter
 
 What else was tried (a split, one thread):
 
-- Moments of every training set by itself take 31 ms, by sharing 10 ms; taking held-out rows off the moments of all would
-  take as long as sharing, and leave the rounding of an outlying held-out row behind.
+- Moments of every training set by itself take 31 ms, by sharing 10 ms; taking held-out rows off the moments of all
+  would take as long as sharing, and leave the rounding of an outlying held-out row behind.
 - Rotating the features of every split to principal components first, as a single fit of ``PLSRegression`` does, costs
   more than all of its 25 components on products, of which a thousand power iterations (34 ms) are nearly everything.
 - numpy's ``isin`` on names, not on their codes, took 85 ms of what was then a ridge of 110 ms.
