@@ -125,7 +125,7 @@ def _made(
         return {}
     encoder = _encoder(shown.device).fit(x.values, y.values[:, best])
     synthesis = make_exciting(
-        load_network(shown.weights, shown.network | {"seed": settings["seed"]}),
+        load_network(shown.weights, {**shown.network, "seed": settings["seed"]}),
         settings["model"]["layer"],
         encoder.coef_,
         encoder.intercept_,
