@@ -79,10 +79,10 @@ class Extraction:
 
     @property
     def neuroid(self) -> pd.DataFrame | None:
-        """Labels of reduced features; those of whole layers are the usual ones."""
-        if self.reduce is None:
-            return None
+        """Labels of reduced features and of patches; those of other layers are the usual ones."""
         layers = [Layer(layer, shape, "<f4") for layer, shape in self.shapes.items()]
+        if self.reduce is None:
+            return label_features(layers, self.trial.grids) if self.trial.grids else None
         return label_features(layers).rename(columns={"channel": "component"})
 
     def fill(self, writer: Writer) -> None:

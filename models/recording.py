@@ -390,7 +390,7 @@ def _labelled(
     return assemble(
         np.concatenate(values, axis=1),
         time_bin={"time_bin_start": edges[:, 0], "time_bin_end": edges[:, 1], **labels},
-        neuroid=label_features(layers),
+        neuroid=label_features(layers, job.taps.grids),
         modality="activation",
         units="a.u.",
         sfreq=recorded[0].sfreq,

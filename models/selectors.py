@@ -132,7 +132,7 @@ def resolve_selectors(net: nn.Module, spec: LayerSpec, layer: str) -> Selection:
             n_heads = number or _count_heads(net, spec.name, layer)
             steps.append(partial(_cut_heads, n_heads=n_heads, layer=layer))
         elif name == "patches":
-            n_prefix = _count_prefix_tokens(net) if number is None else number
+            n_prefix = count_prefix_tokens(net) if number is None else number
             if n_prefix is None:
                 raise ValueError(
                     f"the network does not tell how many tokens stand before the patches of {layer!r}; say so, as in "
@@ -179,7 +179,11 @@ def _drop_tokens(output: Tensor, real: Tensor | None, n: int, layer: str) -> Ten
 
 
 def _take_first(output: Tensor, real: Tensor | None, layer: str) -> Tensor:
-    return _sequence(output, layer)[:, 0]
+    output = _sequence(output, layer)
+    kept = _fitting(real, output, layer)
+    if kept is None:
+        return output[:, 0]
+    return output[torch.arange(len(output), device=output.device), kept.int().argmax(1)]
 
 
 def _average_tokens(output: Tensor, real: Tensor | None, layer: str) -> Tensor:
@@ -209,7 +213,7 @@ def _fitting(real: Tensor | None, output: Tensor, layer: str) -> Tensor | None:
     if real.shape != output.shape[:2]:
         raise ValueError(
             f"the layer {layer!r} gives {output.shape[1]} tokens, but the padding is known for {real.shape[1]}; take "
-            "the layer without ':mean' or ':last'."
+            "the layer without ':cls', ':mean' or ':last'."
         )
     return real != 0
 
@@ -230,7 +234,7 @@ def _count_heads(net: nn.Module, name: str, layer: str) -> int:
     )
 
 
-def _count_prefix_tokens(net: nn.Module) -> int | None:
+def count_prefix_tokens(net: nn.Module) -> int | None:
     """Class, distillation and register tokens of a vision transformer."""
     told = getattr(net, "num_prefix_tokens", None)
     if isinstance(told, int):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .selectors import LayerSpec, Selection, real_tokens, resolve_selectors
+from .maps import Grid, PatchGrids, bring_channels_first, is_on_last_axis
+from .selectors import LayerSpec, Selection, count_prefix_tokens, real_tokens, resolve_selectors
 
 Receiver = Callable[[str, Tensor], None]
 #: one batch: a tensor, or what the network takes by name
@@ -28,6 +29,8 @@ class _Tap:
     select: Selection
     #: whether the module is torch's own attention, which never calls its output projection, whose input is meant
     inside: bool = False
+    #: what runs before the module in the one that holds both
+    before: Sequence[nn.Module] = ()
     #: the outputs so far, where all runs are asked for
     runs: list[Tensor] = field(default_factory=list)
 
@@ -46,8 +49,9 @@ class LayerTaps:
         ``:mean`` the mean over tokens, ``:last`` the last token or time step, ``:input`` the module's input instead
         of its output, ``:heads`` the input of an attention's output projection cut into heads (``:heads(12)`` says
         how many), ``:steps`` the time steps of a recurrent layer, or all runs of any other module one after the
-        other. They can follow one another: ``"blocks.3.attn.proj:heads:cls"``. Where an ``attention_mask`` is
-        among the inputs, means and last tokens leave padding out.
+        other. They can follow one another: ``"blocks.3.attn.proj:heads:cls"``. Feature maps come with the channels
+        first, also of networks that have them last (Swin). Where an ``attention_mask`` is
+        among the inputs, means, first and last tokens leave padding out.
 
     Raises
     ------
@@ -76,6 +80,8 @@ class LayerTaps:
             raise ValueError(f"the layer {twice[0]!r} is asked for more than once.")
         self.net = net
         self.layers = list(layers)
+        #: rows and columns of the patches of layers ``":patches"``, as :meth:`check` saw them
+        self.grids: dict[str, Grid] = {}
         modules = dict(net.named_modules(remove_duplicate=False))
         modules.pop("", None)
         self._taps: dict[nn.Module, list[_Tap]] = {}
@@ -89,7 +95,8 @@ class LayerTaps:
                     f"{layer!r} and {same[key]!r} are the same output of the same layer; ask for one."
                 )
             same[key] = layer
-            tap = _Tap(layer, spec, resolve_selectors(net, spec, layer), attention is not None)
+            before = _siblings_before(net, spec.name)
+            tap = _Tap(layer, spec, resolve_selectors(net, spec, layer), attention is not None, before)
             self._taps.setdefault(attention or modules[spec.name], []).append(tap)
 
     def run(self, inputs: Inputs, receive: Receiver) -> None:
@@ -117,19 +124,51 @@ class LayerTaps:
         Raises
         ------
         ValueError
-            If a layer does not run at all, not often enough, or several times without saying which is meant.
+            If a layer does not run at all, not often enough, or several times without saying which is meant; or if it
+            holds nothing but patches where other tokens are asked for or left out.
         """
-        self._complain(self._forward(inputs, lambda layer, output: None, whole=True))
+        maps, tokens = PatchGrids(), dict[str, int]()
+        with maps.watching(self.net):
+            calls = self._forward(inputs, lambda layer, output: None, whole=True, tokens=tokens)
+        self._complain(calls)
+        for tap in (tap for taps in self._taps.values() for tap in taps if tap.layer in tokens):
+            self._place(tap, tokens[tap.layer], maps)
 
-    def _forward(self, inputs: Inputs, receive: Receiver, whole: bool) -> Counter[nn.Module]:
+    def _place(self, tap: _Tap, n_tokens: int, maps: PatchGrids) -> None:
+        """See where the patches among a layer's tokens lie."""
+        asked = dict(tap.spec.selectors)
+        if "steps" in asked or not asked.keys() & {"cls", "patches"}:
+            return
+        prefix = asked.get("patches")
+        prefix = (count_prefix_tokens(self.net) or 0) if prefix is None else prefix
+        grid = maps.find(n_tokens - prefix)
+        if grid is None and maps.find(n_tokens):
+            raise ValueError(
+                f"the {n_tokens} tokens of the layer {tap.layer!r} are all patches; ask for "
+                f"'{tap.spec.name}:patches(0)' or '{tap.spec.name}:mean'."
+            )
+        if grid is not None and "cls" in asked and not prefix:
+            raise ValueError(
+                f"the {n_tokens} tokens of the layer {tap.layer!r} are all patches, and none is a class token; ask for "
+                f"'{tap.spec.name}:mean'."
+            )
+        if grid is not None and "patches" in asked:
+            self.grids[tap.layer] = grid
+
+    def _forward(
+        self, inputs: Inputs, receive: Receiver, whole: bool, tokens: dict[str, int] | None = None
+    ) -> Counter[nn.Module]:
         started: Counter[nn.Module] = Counter()
         finished: Counter[nn.Module] = Counter()
         outstanding = sum(map(len, self._taps.values()))
         n, real = count_stimuli(inputs), real_tokens(inputs)
 
-        def deliver(tap: _Tap, content: Any) -> None:
+        def deliver(tap: _Tap, content: Any, real: Tensor | None = real) -> None:
             nonlocal outstanding
-            receive(tap.layer, tap.select(_batch_of(content, tap.layer, n), real))
+            output = _batch_of(content, tap.layer, n)
+            if tokens is not None and output.ndim > 2:
+                tokens[tap.layer] = output.shape[1]
+            receive(tap.layer, tap.select(output, real))
             outstanding -= 1
             if not outstanding and not whole:
                 raise _AllHeard
@@ -143,7 +182,7 @@ class LayerTaps:
                         tap,
                         _head_outputs(module, arguments, named)
                         if tap.inside and isinstance(module, nn.MultiheadAttention)
-                        else (*arguments, *named.values()),
+                        else _input_of(module, tap, (*arguments, *named.values())),
                     )
 
         def after(module: nn.Module, arguments: Any, output: Any) -> None:
@@ -153,9 +192,10 @@ class LayerTaps:
                 if tap.spec.of_input:
                     continue
                 if tap.spec.of_all_runs and not isinstance(module, nn.RNNBase):
-                    tap.runs.append(_batch_of(_batch_first(module, output), tap.layer, n).clone())
+                    tap.runs.append(_batch_of(_batch_first(module, output, tap.before), tap.layer, n).clone())
                 elif run == (tap.spec.run or 0):
-                    deliver(tap, _batch_first(module, output))
+                    steps = _real_steps(output)
+                    deliver(tap, _batch_first(module, output, tap.before), real if steps is None else steps)
 
         handles = [module.register_forward_pre_hook(before, with_kwargs=True) for module in self._taps]
         handles += [module.register_forward_hook(after) for module in self._taps]
@@ -229,6 +269,19 @@ def _head_outputs(attention: nn.MultiheadAttention, arguments: Any, named: Any) 
     return _batch_first(attention, functional_call(_Unheard(attention), identity, arguments, named))
 
 
+def _input_of(module: nn.Module, tap: _Tap, arguments: tuple[Any, ...]) -> Any:
+    """What enters a module, feature maps with the channels first unless heads are to be cut from them."""
+    given = first_tensor(arguments)
+    is_map = isinstance(given, Tensor) and given.ndim == 4 and "heads" not in dict(tap.spec.selectors)
+    return given.movedim(-1, 1) if is_map and is_on_last_axis(module) else given
+
+
+def _siblings_before(net: nn.Module, name: str) -> list[nn.Module]:
+    parent, _, child = name.rpartition(".")
+    named = dict(net.get_submodule(parent).named_children())
+    return list(named.values())[: list(named).index(child)] if child in named else []
+
+
 def _torch_attention(name: str, modules: Mapping[str, nn.Module]) -> nn.MultiheadAttention | None:
     """The attention of torch whose output projection is meant."""
     parent, _, child = name.rpartition(".")
@@ -236,15 +289,23 @@ def _torch_attention(name: str, modules: Mapping[str, nn.Module]) -> nn.Multihea
     return attention if child == "out_proj" and isinstance(attention, nn.MultiheadAttention) else None
 
 
-def _batch_first(module: nn.Module, output: Any) -> Any:
-    """Sequences of torch's own layers with the batch first, and unpacked."""
+def _batch_first(module: nn.Module, output: Any, before: Sequence[nn.Module] = ()) -> Any:
+    """Sequences of torch's own layers with the batch first, and unpacked; feature maps with the channels first."""
     if isinstance(output, tuple) and output and isinstance(output[0], nn.utils.rnn.PackedSequence):
         return nn.utils.rnn.pad_packed_sequence(output[0], batch_first=True)[0]
     owner = getattr(module, "self_attn", module)
     if not isinstance(owner, nn.RNNBase | nn.MultiheadAttention) or owner.batch_first:
-        return output
+        return bring_channels_first(module, output, before)
     output = first_tensor(output)
     return output.transpose(0, 1) if isinstance(output, Tensor) and output.ndim == 3 else output
+
+
+def _real_steps(output: Any) -> Tensor | None:
+    """Which steps of packed sequences are no padding (stimuli × steps)."""
+    if not (isinstance(output, tuple) and output and isinstance(output[0], nn.utils.rnn.PackedSequence)):
+        return None
+    lengths = nn.utils.rnn.pad_packed_sequence(output[0], batch_first=True)[1].to(output[0].data.device)
+    return torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
 
 
 def count_stimuli(inputs: Inputs) -> int:

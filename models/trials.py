@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..neuro.progress import track
 from .batches import Feed, Preprocess, map_inputs, preprocess_by_default, stack_inputs, tensors_of
 from .devices import resolve_device
+from .maps import Grid
 from .memory import LiveBytes, keep_freed_memory
 from .names import describe
 from .pooling import Pool, resolve_pool
@@ -186,6 +187,7 @@ class Setup:
             inputs=sum(tensor.nbytes for tensor in tensors_of(inputs)) / PROBE,
             seconds={layer: value / PROBE for layer, value in seconds.items()},
             decoding=decoding,
+            grids=taps.grids,
         )
 
     def _listen(
@@ -232,6 +234,8 @@ class Trial:
         Until each layer has run, for one stimulus.
     decoding
         Seconds to decode and preprocess one stimulus.
+    grids
+        Rows and columns of the tokens of layers of patches, where they are known.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -240,6 +244,7 @@ class Trial:
     inputs: float
     seconds: dict[str, float]
     decoding: float
+    grids: dict[str, Grid] = field(default_factory=dict)
 
     def size(self, layer: str) -> int:
         """Features of one layer."""

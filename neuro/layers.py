@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,16 +47,25 @@ class Layer:
         return cls(entry["name"], tuple(entry["shape"]), entry["dtype"])
 
 
-def label_features(layers: Sequence[Layer]) -> pd.DataFrame:
+def label_features(
+    layers: Sequence[Layer], grids: Mapping[str, tuple[int, int]] = MappingProxyType({})
+) -> pd.DataFrame:
     """The neuroid table of layers side by side, each flattened in C order.
+
+    Parameters
+    ----------
+    layers
+        In the order in which their features lie.
+    grids
+        For layers called ``"…:patches"`` the rows and columns of their tokens, where they are known.
 
     Returns
     -------
     pandas.DataFrame
         ``neuroid_id`` (``"layer/000000"``, …), ``layer``, and where a feature lies: ``channel``, ``row``,
         ``column`` in feature maps, ``token``, ``channel`` in sequences, ``head`` and ``step`` where a layer is
-        called ``"…:heads"`` or ``"…:steps"``. Tokens of a layer called ``"…:patches"`` have a ``row`` and a
-        ``column``, too, where they fill a square. NaN where a layer has no such place.
+        called ``"…:heads"`` or ``"…:steps"``. Tokens of a layer with a grid have a ``row`` and a ``column``, too. NaN
+        where a layer has no such place.
 
     Examples
     --------
@@ -69,10 +78,9 @@ def label_features(layers: Sequence[Layer]) -> pd.DataFrame:
         ids = [f"{layer.name}/{feature:06d}" for feature in range(layer.size)]
         places = np.indices(layer.shape).reshape(len(layer.shape), layer.size)
         labels = dict(zip(_axes(layer), places, strict=True))
-        if "patches" in _parts(layer) and "token" in labels:
-            side = math.isqrt(layer.shape[0])
-            if side**2 == layer.shape[0]:
-                labels["row"], labels["column"] = np.divmod(labels["token"], side)
+        rows, columns = grids.get(layer.name, (0, 0))
+        if "token" in labels and layer.shape[0] == rows * columns:
+            labels["row"], labels["column"] = np.divmod(labels["token"], columns)
         tables.append(pd.DataFrame({"neuroid_id": ids, "layer": layer.name, **labels}))
     return pd.concat(tables, ignore_index=True)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from cerebridge import models
+from cerebridge.models.compat import mend_torchvision
 from cerebridge.models.taps import LayerTaps
 
 DEPTH, HEADS, WIDTH = 2, 4, 8
@@ -250,3 +253,132 @@ def test_nested_outputs_are_refused():
         ValueError, match="gives a nested tensor; build the network with enable_nested_tensor"
     ):
         heard(Padded(), ["encoder.layers.0"], torch.zeros(3, 4, WIDTH))
+
+
+def hear(net, layers, inputs):
+    heard = {}
+    taps = LayerTaps(net, layers)
+    with torch.no_grad():
+        taps.check(inputs)
+        taps.run(inputs, lambda layer, output: heard.__setitem__(layer, output.clone()))
+    return heard, taps
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+@pytest.mark.parametrize("side", [32, 64])  # at 64 the map is as wide as it has channels
+def test_feature_maps_of_swin_come_with_channels_first(package, side):
+    mend_torchvision()
+    torch.manual_seed(0)
+    if package == "timm":
+        swin = pytest.importorskip("timm.models.swin_transformer").SwinTransformer
+        net = swin(img_size=side, patch_size=4, embed_dim=16, depths=(2,), num_heads=(2,), window_size=4)
+        layers = ["patch_embed", "layers.0", "layers.0.blocks.1", "layers.0.blocks.0.norm1"]
+    else:
+        swin = pytest.importorskip("torchvision.models.swin_transformer").SwinTransformer
+        net = swin([4, 4], 16, [2], [2], [4, 4], num_classes=3)
+        layers = ["features.0", "features.1", "features.1.1", "features.1.0.mlp.3"]
+    net, images = net.eval(), torch.randn(3, 3, side, side)
+    raw = {}
+    for layer in layers:
+        net.get_submodule(layer).register_forward_hook(
+            lambda module, _, output, layer=layer: raw.__setitem__(layer, output.clone())
+        )
+    heard, _ = hear(net, layers, images)
+    for layer in layers:
+        assert heard[layer].shape == (3, 16, side // 4, side // 4)
+        torch.testing.assert_close(heard[layer], raw[layer].permute(0, 3, 1, 2), rtol=0, atol=0)
+    stimuli = models.StimulusSet.from_arrays(images.numpy())
+    pooled = models.extract(net, stimuli, layers[-2:-1], pool="global", preprocess=torch.from_numpy)
+    expected = raw[layers[-2]].mean((1, 2))
+    np.testing.assert_allclose(pooled.values, expected.numpy(), atol=1e-5)
+
+
+def test_feature_maps_of_convolutional_networks_stay_as_they_are():
+    mend_torchvision()
+    block = pytest.importorskip("torchvision.models.convnext").CNBlock(8, 1.0, 0.0).eval()
+    norm = pytest.importorskip("timm.layers").LayerNorm2d(8)
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), block, nn.GELU(), norm, nn.MaxPool2d(2))
+    for size in ((8, 8), (6, 8), (8, 4)):
+        heard, _ = hear(net, ["0", "1", "2", "3", "4"], torch.randn(3, 3, *size))
+        assert {output.shape[1] for output in heard.values()} == {8}
+        with torch.no_grad():
+            inner = heard["1"] - heard["0"]
+            torch.testing.assert_close(inner, block(heard["0"]) - heard["0"])
+
+
+class Patches(nn.Module):
+    """Patches of 4 × 4 pixels, behind as many tokens as are asked for."""
+
+    def __init__(self, n_prefix):
+        super().__init__()
+        self.embed, self.block = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 8)
+        self.late = nn.Linear(8, 8)
+        if n_prefix:
+            self.cls_token = nn.Parameter(torch.randn(1, n_prefix, 8))
+
+    def forward(self, images):
+        tokens = self.block(self.embed(images).flatten(2).transpose(1, 2))
+        if hasattr(self, "cls_token"):
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1)
+        return self.late(tokens)
+
+
+def test_rows_and_columns_of_patches_are_those_of_the_network():
+    net = Patches(1).eval()
+    stimuli = models.StimulusSet.from_arrays(np.random.default_rng(0).random((4, 3, 8, 32), np.float32))
+    result = models.extract(net, stimuli, ["late:patches", "late:cls"], preprocess=torch.from_numpy)
+    patches = result.isel(neuroid=slice(16 * 8))
+    assert (patches["row"].values.max(), patches["column"].values.max()) == (1, 7)  # 16 is a square, too
+    with torch.no_grad():
+        maps = net.late(net.block(net.embed(torch.from_numpy(np.stack(list(stimuli)))).movedim(1, 3)))
+    expected = maps[:, patches["row"].values.astype(int), patches["column"].values.astype(int)]
+    expected = expected[:, np.arange(128), patches["channel"].values.astype(int)]
+    np.testing.assert_allclose(patches.values, expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_prefix", "layer", "message"),
+    [
+        (0, "late:cls", r"16 tokens of the layer 'late:cls' are all patches.* ask for 'late:mean'"),
+        (1, "block:patches", r"are all patches; ask for 'block:patches\(0\)'"),
+        (2, "block:cls", r"are all patches; ask for"),
+    ],
+)
+def test_patches_are_not_taken_for_other_tokens(n_prefix, layer, message):
+    stimuli = models.StimulusSet.from_arrays(np.zeros((2, 3, 16, 16), np.float32))
+    with pytest.raises(ValueError, match=message):
+        models.extract(Patches(n_prefix).eval(), stimuli, [layer], preprocess=torch.from_numpy)
+
+
+class Packing(nn.Module):
+    """Reads sequences as long as they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 5, num_layers=2, batch_first=True, bidirectional=True)
+
+    def forward(self, values, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
+        return self.rnn(packed)[0].data
+
+
+@pytest.mark.parametrize("part", ["last", "mean", "cls"])
+def test_padding_of_packed_sequences_is_left_out(part):
+    torch.manual_seed(0)
+    net, values, lengths = Packing().eval(), torch.randn(3, 6, 3), torch.tensor([4, 6, 1])
+    heard, _ = hear(net, [f"rnn:{part}"], {"values": values, "lengths": lengths})
+    with torch.no_grad():
+        alone = [net.rnn(each[None, :length])[0][0] for each, length in zip(values, lengths, strict=True)]
+    take = {"last": lambda x: x[-1], "mean": lambda x: x.mean(0), "cls": lambda x: x[0]}[part]
+    torch.testing.assert_close(heard[f"rnn:{part}"], torch.stack([take(each) for each in alone]))
+
+
+def test_the_first_token_is_the_first_real_one():
+    net = nn.Embedding(9, 4)
+    net.forward = lambda input_ids, attention_mask: nn.functional.embedding(input_ids, net.weight)
+    outer = nn.ModuleDict({"embed": net})
+    outer.forward = lambda **inputs: outer["embed"](**inputs)
+    ids = torch.tensor([[0, 0, 5, 6], [1, 2, 3, 4]])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    heard, _ = hear(outer, ["embed:cls"], inputs)
+    torch.testing.assert_close(heard["embed:cls"], net.weight[[5, 1]].detach())

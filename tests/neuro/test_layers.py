@@ -28,9 +28,18 @@ def test_each_axis_has_its_name(name, shape, labels):
     assert (places == np.arange(np.prod(shape))).all()
 
 
-def test_square_patches_have_rows_and_columns():
-    table = label_features([Layer("block:patches", (9, 2), "<f4")])
-    assert (3 * table["row"] + table["column"] == table["token"]).all()
-    assert table["row"].max() == table["column"].max() == 2
-    assert "row" not in label_features([Layer("block:patches(1)", (6, 2), "<f4")])
-    assert "row" not in label_features([Layer("block", (9, 2), "<f4")])
+def test_patches_have_the_rows_and_columns_of_their_grid():
+    layers = [Layer("block:patches", (16, 2), "<f4"), Layer("fc", (3,), "<f4")]
+    table = label_features(layers, {"block:patches": (2, 8)})
+    patches = table.iloc[:32]
+    assert (8 * patches["row"] + patches["column"] == patches["token"]).all()
+    assert (patches["row"].max(), patches["column"].max()) == (1, 7)
+    assert table["row"].iloc[32:].isna().all()
+
+
+def test_without_a_grid_or_with_that_of_other_tokens_patches_have_no_rows():
+    assert "row" not in label_features([Layer("block:patches", (9, 2), "<f4")])
+    assert "row" not in label_features(
+        [Layer("block:patches:mean", (2,), "<f4")], {"block:patches:mean": (1, 2)}
+    )
+    assert "row" not in label_features([Layer("block:patches", (9, 2), "<f4")], {"block:patches": (2, 4)})
