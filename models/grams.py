@@ -21,6 +21,7 @@ from ..neuro.store import save as save_array
 from .batches import Preprocess, cut_rows
 from .collecting import check_finite, check_shape
 from .limits import resolve_batch_size
+from .loading import describe_network
 from .memory import parse_bytes
 from .plans import GRAM_COLUMNS, plan_gram
 from .pooling import Pool
@@ -109,7 +110,7 @@ def extract_gram(
                         block.save(folder, stimuli, facts)
     neuroid = pd.concat([block.neuroid(stimuli) for block in blocks.values()], ignore_index=True)
     versions = {"torch": torch.__version__, "cerebridge": __version__}
-    provenance = json.dumps({**facts, "layers": setup.layers, **versions})
+    provenance = json.dumps({**describe_network(net), **facts, "layers": setup.layers, **versions})
     return _labelled(values, stimuli, neuroid, provenance)
 
 

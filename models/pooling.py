@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 Pool = None | int | tuple[int, int] | Literal["global"] | Callable[[Tensor], Tensor]
 
 
-def resolve_pool(pool: Pool) -> Callable[[Tensor], Tensor]:
+def resolve_pool(pool: Pool, layers: Sequence[str] = ()) -> Callable[[Tensor], Tensor]:
     """Turn ``pool=`` into a function of a batch of outputs.
 
     Parameters
@@ -22,11 +23,13 @@ def resolve_pool(pool: Pool) -> Callable[[Tensor], Tensor]:
         down to so many rows and columns; smaller maps stay. ``"global"`` averages over all positions of feature
         maps and over the tokens of sequences (batch × tokens × channels). A function is called with the output of
         each layer and must leave the batch axis first. Vectors are never pooled.
+    layers
+        What is pooled, by name.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If it is none of these, or a layer's axes are heads or time steps, which are no places of a feature map.
 
     Examples
     --------
@@ -39,6 +42,12 @@ def resolve_pool(pool: Pool) -> Callable[[Tensor], Tensor]:
         return _keep
     if callable(pool):
         return pool
+    parts = [layer for layer in layers if {"heads", "steps"} & set(re.split(r"[:(]", layer)[1:])]
+    if parts:
+        raise ValueError(
+            f"pool={pool!r} averages over places, and {parts[0]!r} has heads or time steps, too; extract it by itself, "
+            "or give a function of the output as pool=."
+        )
     if pool == "global":
         return _average_globally
     size = (pool, pool) if isinstance(pool, int) else pool

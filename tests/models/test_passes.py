@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from torch import nn
 
 from cerebridge import models
 from cerebridge.models.plans import cut_layers, pack_layers
+from cerebridge.models.pooling import resolve_pool
 
 LAYERS = ["conv1", "conv2", "conv3", "readout"]
 #: too little for the components of all layers at once
@@ -269,3 +271,13 @@ def test_inputs_by_name_and_texts():
     np.testing.assert_allclose(found.values, wanted, rtol=1e-5)
     with pytest.raises(ValueError, match=r"failed on stimulus '0000': a text reaches the network as tokens"):
         models.extract(net, stimuli, ["mean"])
+
+
+@pytest.mark.parametrize("layer", ["0:steps", "0[1]:heads(2):cls"])
+@pytest.mark.parametrize("pool", [2, "global"])
+def test_heads_and_steps_are_no_places_to_pool_over(layer, pool):
+    with pytest.raises(
+        ValueError, match=f"averages over places, and {re.escape(repr(layer))} has heads or time"
+    ):
+        resolve_pool(pool, ["0", layer])
+    assert callable(resolve_pool(pool, ["0", "steps", "heads.1:cls"]))
