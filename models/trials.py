@@ -92,7 +92,7 @@ class Setup:
             layers=names,
             # the stimulus of the trial run need not be decoded again
             feed=Feed(stimuli, prepare, _input_type(net), kept_rows=1),
-            pool=resolve_pool(pool),
+            pool=resolve_pool(pool, names),
             options={"pool": describe(pool), "preprocess": describe(prepare)},
             device=resolve_device(device),
             progress=progress,
