@@ -1,9 +1,9 @@
 """A dictionary of MobileNetV2's block 13, learned on photographs, on the 92 objects and beside human IT.
 
-Seen with 150 photographs, 384 features and k = 16: explained variance of the objects .63, untrained .17; correlation of
-dissimilarities with human IT .35, untrained .34, the block itself .38; face-selective features 18 %, untrained 18 %,
-channels 19 %; 43 % of the error is linear in the block, untrained 28 %. So training pays for reconstruction; what the
-codes share with IT they have from the block.
+Seen with 500 photographs, 384 features and k = 16: explained variance of the objects .69 (untrained .17); correlation of
+dissimilarities with human IT .381 (untrained .337, the block itself .376); face-selective features 17 %, with a held-out
+d' of 1.01 (untrained 17 %, 0.83; channels 19 %, 1.01); 39 % of the error is linear in the block (untrained 28 %). So a
+trained dictionary keeps what the block shares with IT, a random one loses some of it, and neither adds anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cerebridge.models.decompose.samples import open_samples
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = {"n_features": 384, "k": 16, "positions": True, "batch_size": 512, "max_epochs": 6}
+OPTIONS = {"n_features": 384, "k": 16, "positions": True, "batch_size": 1024, "max_epochs": 10}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def mobilenet(weights):
 
 @pytest.fixture(scope="module")
 def photographs(data, mobilenet):
-    stimuli = models.StimulusSet.read(data / "v4-macaque" / "images" / "images_210224.zip")[:150]
+    stimuli = models.StimulusSet.read(data / "v4-macaque" / "images" / "images_210224.zip")[:500]
     return models.extract(mobilenet, stimuli, ["features.13"])
 
 
@@ -72,17 +72,18 @@ def channels(objects):
 
 def test_it_explains_pictures_of_another_kind(dictionaries, objects):
     trained, untrained = (sae.report(objects) for sae in dictionaries)
-    assert trained["explained_variance"] > 0.55 and trained["l0"] <= 16
+    assert trained["explained_variance"] > 0.6 and trained["l0"] <= 16
     assert untrained["explained_variance"] < 0.3
     assert trained["dead_share"] < 0.05
 
 
-def test_codes_keep_what_the_block_shares_with_human_it_and_add_nothing(dictionaries, objects, content):
+def test_codes_keep_what_the_block_shares_with_human_it(dictionaries, objects, content):
     human = content["RDMs_mIT_hIT_fig1"][1].RDM
     trained, untrained = (likeness(sae.transform(objects), human) for sae in dictionaries)
     block = likeness(channels(objects), human)
     assert block == pytest.approx(0.376, abs=0.02)
-    assert trained == pytest.approx(0.347, abs=0.04) and untrained == pytest.approx(0.340, abs=0.04)
+    assert trained == pytest.approx(block, abs=0.03)
+    assert untrained < trained - 0.01
     order = np.random.default_rng(0).permutation(92)
     shuffled = dictionaries[0].transform(objects.isel(presentation=order))
     assert abs(likeness(shuffled, human)) < 0.1
@@ -99,8 +100,8 @@ def test_features_prefer_faces_as_often_as_channels_do(dictionaries, objects):
         found = find_selective_units(given, True, "face")
         share[name] = float(found["selected"].mean())
         dprime[name] = float(found["dprime_held_out"].values[found["selected"].values].mean())
-    assert dprime["codes"] > 0.6
-    assert share["codes"] == pytest.approx(0.18, abs=0.05)
+    assert dprime["codes"] > dprime["untrained"] + 0.05 and dprime["codes"] == pytest.approx(1.0, abs=0.15)
+    assert share["codes"] == pytest.approx(0.17, abs=0.05)
     assert all(abs(share[name] - share["codes"]) < 0.06 for name in ("untrained", "channels"))
     faces = objects["face"].values[np.random.default_rng(0).permutation(92)]
     chance = find_selective_units(codes, True, np.repeat(faces, len(codes) // 92))
@@ -118,4 +119,4 @@ def test_part_of_its_error_is_linear_in_the_block(dictionaries, photographs):
         others = np.setdiff1d(np.arange(len(x)), report["held_out"].values)
         assert not set(held_out) & set(x["stimulus_id"].values[others])
         shares.append(float(report["r2_error"][0]))
-    assert shares == pytest.approx([0.43, 0.28], abs=0.08)
+    assert shares == pytest.approx([0.39, 0.28], abs=0.06)
