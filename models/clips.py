@@ -73,7 +73,7 @@ class Clip:
 
 
 def as_sound(values: Any, rate: float) -> Clip:
-    """Take samples of any type; integers are scaled to -1 … 1 as sound files mean them.
+    """Take samples of any type; integers of up to 32 bits are scaled to -1 … 1 as sound files mean them.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def as_sound(values: Any, rate: float) -> Clip:
     Raises
     ------
     ValueError
-        If it is no sound.
+        If it is no sound, has more channels than samples, or integers of 64 bits.
 
     Examples
     --------
@@ -95,7 +95,15 @@ def as_sound(values: Any, rate: float) -> Clip:
     [-1.0, 0.5]
     """
     array = _as_numpy(values)
+    if array.ndim == 2 and len(array) < array.shape[1]:
+        raise ValueError(
+            f"the sound has {len(array)} samples of {array.shape[1]} channels; give samples × channels (transpose it)."
+        )
     if array.dtype.kind == "i":
+        if array.dtype.itemsize > 4:
+            raise ValueError(
+                f"samples of {array.dtype} have no known full scale; give int16, int32, or floats from -1 to 1."
+            )
         array = array / -float(np.iinfo(array.dtype).min)
     elif array.dtype == np.uint8 and array.ndim < 3:
         array = (array - 128.0) / 128.0

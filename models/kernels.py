@@ -80,7 +80,7 @@ def weigh_within(items: Items, bins: Times, step: float, mean: bool) -> Weights:
 
 
 def weigh_held(items: Items, bins: Times) -> Weights:
-    """The share of each bin that a row covers; where rows overlap they are averaged."""
+    """The share of each bin that a row covers; where rows overlap, at each moment their average counts."""
     brief = np.flatnonzero(items.offset <= items.onset)
     if brief.size:
         raise ValueError(
@@ -90,11 +90,20 @@ def weigh_held(items: Items, bins: Times) -> Weights:
     onset, offset = items.onset[order], items.offset[order]
     low = np.searchsorted(np.maximum.accumulate(offset), bins[:, 0], side="right")
     which, positions = _pairs(low, np.searchsorted(onset, bins[:, 1]))
-    overlap = np.minimum(offset[positions], bins[which, 1]) - np.maximum(onset[positions], bins[which, 0])
-    overlap = np.maximum(overlap, 0)
-    covered = np.bincount(which, overlap, len(bins))
-    width = np.maximum(bins[:, 1] - bins[:, 0], covered)
-    return Weights(which, order[positions], overlap / width[which], np.zeros(len(bins), bool))
+    begin, end = np.maximum(onset[positions], bins[which, 0]), np.minimum(offset[positions], bins[which, 1])
+    weight = _shared_time(onset, offset, begin, np.maximum(begin, end)) / (bins[:, 1] - bins[:, 0])[which]
+    return Weights(which, order[positions], weight, np.zeros(len(bins), bool))
+
+
+def _shared_time(onset: Times, offset: Times, begin: Times, end: Times) -> Times:
+    """Seconds from ``begin`` to ``end``, of which each row gets its part where several last at once."""
+    changes = np.concatenate([onset, offset])
+    order = np.argsort(changes, kind="stable")
+    times = changes[order]
+    active = np.cumsum(np.repeat([1, -1], len(onset))[order])[:-1]
+    shares = np.diff(times) / np.maximum(active, 1) * (active > 0)
+    passed = np.concatenate([[0.0], np.cumsum(shares)])
+    return np.interp(end, times, passed) - np.interp(begin, times, passed)
 
 
 def weigh_last(items: Items, points: Times, step: float) -> Weights:

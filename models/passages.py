@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..neuro.assembly import Table
 from .stimuli import StimulusSet
-from .tokens import WORD, Tokens, find_words
+from .tokens import Tokens, find_places, find_words
 
 Unit = Literal["word", "token", "text"]
 Overflow = Literal["error", "cut"]
@@ -166,8 +165,8 @@ class ReadingPlan:
                 f"max_length is {self.limit}, which the {special} special tokens of a text fill."
             )
         place = int(tokens.starts[stop])
-        cut = next((match for match in re.finditer(WORD, text) if match.end() > place), None)
-        word, start = (cut[0], cut.start()) if cut else (text[place:], place)
+        start, end = next(((a, b) for a, b in find_places(text) if b > place), (place, len(text)))
+        word = text[start:end]
         if self.overflow == "error":
             raise ValueError(
                 f"the text {name!r} has {len(tokens.ids)} tokens, but the network takes {self.limit}: it would be cut "

@@ -20,7 +20,7 @@ from .taps import Inputs
 
 #: rates are brought to a ratio of whole numbers, the lower of which is no larger
 LARGEST_FACTOR = 10_000
-#: of a window: what rounding may add to the number of windows
+#: of a window or frame: what rounding may add
 ROUNDING = 1e-6
 
 
@@ -49,7 +49,9 @@ def bring_to_rate(clip: Clip, rate: float | None) -> Clip:
         return Clip(values, clip.rate)
     if clip.kind == "film":
         middles = (np.arange(max(1, round(clip.duration * rate))) + 0.5) / rate
-        return Clip(values[np.minimum((middles * clip.rate).astype(int), len(values) - 1)], rate)
+        # where a middle falls between two frames, rounding must not choose now the one and now the other
+        shown = np.floor(middles * clip.rate + ROUNDING).astype(int)
+        return Clip(values[np.minimum(shown, len(values) - 1)], rate)
     from scipy.signal import resample_poly
 
     ratio = (Fraction(rate) / Fraction(clip.rate)).limit_denominator(LARGEST_FACTOR)

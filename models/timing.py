@@ -59,9 +59,10 @@ def resample_in_time(
     kernel
         ``"lanczos"``: windowed sinc, which sums words as impulses and takes out what is faster than ``cutoff`` (as
         in voxel-wise models of language). ``"mean"``, ``"sum"``: of what lies within a bin. ``"hold"``: each value
-        lasts from onset to offset, and a bin takes its average over time, silence counting as zero. ``"last"``: the
-        value that came last. ``"linear"``, ``"nearest"``: between neighbours. Only ``"last"`` never looks ahead;
-        ``"mean"``, ``"sum"`` and ``"hold"`` look to the end of a bin, the others beyond it.
+        lasts from onset to offset (where several do, their average), and a bin takes the average over time, silence
+        counting as zero. ``"last"``: the value that came last. ``"linear"``, ``"nearest"``: between neighbours. Only
+        ``"last"`` with ``moment="offset"`` never looks ahead; ``"mean"``, ``"sum"`` and ``"hold"`` look to the end of a
+        bin, the others beyond it.
     moment
         When a word or sample happens: at its onset, middle or offset (of a network's frame the end of what it saw).
         Impulses at word onset are ``kernel="sum", moment="onset"``. Not used by ``"hold"``.
@@ -174,7 +175,8 @@ class _Resampling:
             "at": self.at,
             "fill": self.fill,
         }
-        facts["causal"] = self.kernel == "last"
+        # before its offset what a row stands for is not over
+        facts["causal"] = self.kernel == "last" and self.moment == "offset"
         if self.kernel == "lanczos":
             normalize = samples if self.normalize is None else self.normalize
             facts |= {"lobes": self.lobes, "cutoff": cutoff, "normalize": normalize}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +17,10 @@ from numpy.typing import NDArray
 from ..neuro.assembly import Table, quoted
 from .compat import mend_torchvision
 
+#: stands for all signs that are written at letters, and for what joins letters without a line between them
+MARK, JOINERS = "\u0301", "\u200c\u200d"
 #: a word with its inner hyphens and apostrophes, without the punctuation around it
-WORD = r"\w+(?:['’\-]\w+)*"
+WORD = rf"\w[\w{MARK}]*(?:['’\-]\w[\w{MARK}]*)*"
 #: what tokenizers give as their limit where they have none
 NO_LIMIT = 10**9
 
@@ -167,6 +171,34 @@ def limit_of(tokenizer: Any, net: Any, max_length: int | None) -> int | None:
     return min((limit for limit in said if isinstance(limit, int) and 0 < limit < NO_LIMIT), default=None)
 
 
+def find_places(text: str, words: str | None = None) -> list[tuple[int, int]]:
+    """Find where words begin and end.
+
+    Parameters
+    ----------
+    text
+        Any.
+    words
+        A regular expression; default: runs of letters and digits, with their accents and vowel signs, inner hyphens
+        and apostrophes.
+
+    Examples
+    --------
+    >>> from cerebridge.models.tokens import find_places
+    >>> find_places("It's a well-known dog.")
+    [(0, 4), (5, 6), (7, 17), (18, 21)]
+    """
+    if words is not None:
+        return [match.span() for match in re.finditer(words, text)]
+    # to Python's \w the signs that letters carry in Hindi, Hebrew or decomposed Latin end a word
+    plain = text if text.isascii() else "".join(MARK if _is_mark(letter) else letter for letter in text)
+    return [match.span() for match in re.finditer(WORD, plain)]
+
+
+def _is_mark(letter: str) -> bool:
+    return letter in JOINERS or unicodedata.category(letter) in ("Mn", "Mc")
+
+
 def find_words(
     texts: Sequence[str], stimulus_ids: Sequence[Any], words: Table | str | None = None
 ) -> pd.DataFrame:
@@ -193,7 +225,13 @@ def find_words(
     Raises
     ------
     ValueError
-        If a word is not in its text, a column is missing or an onset is no time, naming the first.
+        If a word is not in its text, a column is missing, an onset is no time or places are not in the order of the
+        text, naming the first.
+
+    Warns
+    -----
+    UserWarning
+        If the text says something else at the ``start`` and ``end`` of a word.
 
     Examples
     --------
@@ -202,11 +240,10 @@ def find_words(
     ["It's", 'a', 'well-known', 'dog']
     """
     if words is None or isinstance(words, str):
-        pattern = re.compile(WORD if words is None else words)
         rows = [
-            (number, match[0], index, match.start(), match.end())
+            (number, text[start:end], index, start, end)
             for number, text in enumerate(texts)
-            for index, match in enumerate(pattern.finditer(text))
+            for index, (start, end) in enumerate(find_places(text, words))
         ]
         return pd.DataFrame(rows, columns=["text", "word", "word_index", "start", "end"])
     table = _assigned(pd.DataFrame(words).reset_index(drop=True), list(stimulus_ids))
@@ -270,24 +307,62 @@ def _check_places(table: pd.DataFrame, texts: Sequence[str]) -> None:
             f"word {row} ({table['word'].iloc[row]!r}) lies at characters {start[row]} to {end[row]} of a text of "
             f"{lengths[row]}; correct 'start' and 'end', or leave them out."
         )
+    back = np.flatnonzero((np.diff(start) < 0) & (np.diff(table["text"]) == 0))
+    if back.size:
+        row = int(back[0]) + 1
+        raise ValueError(
+            f"word {row} ({table['word'].iloc[row]!r}) lies before the one above it (characters {start[row]} and "
+            f"{start[row - 1]}); sort the table as its text goes."
+        )
+    said = [texts[k][a:b] for k, a, b in zip(table["text"], start.astype(int), end.astype(int), strict=True)]
+    differ = [row for row, word in enumerate(table["word"]) if _letters(word) != _letters(said[row])]
+    if differ:
+        row = differ[0]
+        warnings.warn(
+            f"{len(differ)} of {len(table)} words are not what their text says at 'start' to 'end': word {row} is "
+            f"{table['word'].iloc[row]!r}, the text says {said[row]!r}.",
+            stacklevel=4,
+        )
+    table["start"], table["end"] = start.astype(int), end.astype(int)
+
+
+def _letters(text: str) -> str:
+    """What is compared: neither case nor punctuation."""
+    return "".join(letter for letter in unicodedata.normalize("NFKC", text).casefold() if letter.isalnum())
 
 
 def _located(table: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
     """Look each word up in its text, after the one before."""
     places: list[tuple[int, int]] = []
-    cursor, current = 0, -1
-    for row, (number, word) in enumerate(zip(table["text"], table["word"], strict=True)):
-        cursor = 0 if number != current else cursor
-        current = number
-        start = texts[number].find(word, cursor) if word else -1
-        if start < 0:
+    numbers, words = table["text"].tolist(), table["word"].tolist()
+    for row, (number, word) in enumerate(zip(numbers, words, strict=True)):
+        cursor = places[-1][1] if row and numbers[row - 1] == number else 0
+        follower = words[row + 1] if row + 1 < len(words) and numbers[row + 1] == number else ""
+        start = _find_whole(word, texts[number], cursor, follower)
+        if start is None:
             raise ValueError(
-                f"word {row} of the table, {word!r}, does not occur in its text after character {cursor}; correct it, "
-                "or give 'start' and 'end'."
+                f"word {row} of the table, {word!r}, does not occur in its text after character {cursor}, or only "
+                "inside of other words; correct it, or give 'start' and 'end'."
             )
-        cursor = start + len(word)
-        places.append((start, cursor))
+        places.append((start, start + len(word)))
     table = table.drop(columns=["start", "end"], errors="ignore")
     table.insert(2, "start", [start for start, _ in places])
     table.insert(3, "end", [end for _, end in places])
     return table
+
+
+def _find_whole(word: str, text: str, cursor: int, follower: str) -> int | None:
+    """Where a word stands by itself: parts of words count where the parts before and behind are words of the table."""
+    start = text.find(word, cursor) if word else -1
+    while start >= 0:
+        end = start + len(word)
+        begins = start in (0, cursor) or not (_is_inner(text[start - 1]) and _is_inner(text[start]))
+        ends = end == len(text) or not (_is_inner(text[end - 1]) and _is_inner(text[end]))
+        if begins and (ends or (follower and text.startswith(follower, end))):
+            return start
+        start = text.find(word, start + 1)
+    return None
+
+
+def _is_inner(letter: str) -> bool:
+    return letter.isalnum() or letter == "_" or _is_mark(letter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -10,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tokens import WORD
+from ..tokens import find_places
 
 Corpus: TypeAlias = str | Sequence[str] | Sequence[Sequence[str]]
 
@@ -39,7 +38,7 @@ def cut_words(corpus: Corpus) -> list[list[str]]:
     if all(isinstance(part, str) for part in parts):
         strings = [str(part) for part in parts]
         is_text = isinstance(corpus, str) or any(len(part.split()) > 1 for part in strings)
-        texts = [re.findall(WORD, part) for part in strings] if is_text else [strings]
+        texts = [[part[a:b] for a, b in find_places(part)] for part in strings] if is_text else [strings]
     else:
         texts = [[str(word) for word in part] for part in parts]
     if not any(texts):

@@ -227,3 +227,15 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(ImportError, match=r"needs PyAV; run pip install 'cerebridge\[media\]'"):
         StimulusSet.from_sounds([tmp_path / "a.mp3"])[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((2, 480), np.float32), r"2 samples of 480 channels; give samples × channels"),
+        (np.array([0, 1000, -1000]), r"samples of int64 have no known full scale"),
+    ],
+)
+def test_sounds_of_another_layout_or_scale_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        StimulusSet.from_sounds([values], rate=8000)

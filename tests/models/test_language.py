@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -202,9 +203,9 @@ def test_words_with_onsets_become_volumes(net):
 def test_words_may_be_what_a_pattern_says_or_lie_where_a_table_says(net, stimuli):
     blanks = extract(net, stimuli[[0]], words=r"\S+")
     assert blanks["word"].values.tolist() == TEXTS[0].split()
-    table = {"word": ["cat", "cat"], "start": [4, 13], "end": [8, 16]}
+    table = {"word": ["Cats", "cat"], "start": [4, 15], "end": [8, 18]}
     places = extract(net, models.StimulusSet.from_texts(["The cats see a cat."]), words=table)
-    assert places["start"].values.tolist() == [4, 13]
+    assert places["start"].values.tolist() == [4, 15]
 
 
 class ByIds(nn.Sequential):
@@ -391,3 +392,51 @@ def test_training_mode_is_said(stimuli):
     with pytest.warns(UserWarning, match=r"in training mode .*, in which '1' behaves otherwise"):
         warned = extract(net, stimuli, ["2"])
     np.testing.assert_array_equal(warned.values, extract(net.eval(), stimuli, ["2"]).values)
+
+
+def test_words_keep_the_signs_of_their_letters():
+    words = [
+        "हिन्दी",
+        "भाषा",
+        "שָׁלוֹם",
+        "عَرَبِيّ",
+        "می\u200cخواهم",
+        unicodedata.normalize("NFD", "Élan-vital"),
+        "don’t",
+        "café",
+    ]
+    text = " ❤️, ".join(words) + " 👨‍👩‍👧!"
+    found = find_words([text], ["a"])
+    assert found["word"].tolist() == words
+    assert [text[a:b] for a, b in zip(found["start"], found["end"], strict=True)] == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "starts"),
+    [
+        ("The cat ate a fish", ["cat", "a", "fish"], [4, 12, 14]),
+        ("I don't know what to do.", ["I", "do", "n't", "know", "do"], [0, 2, 4, 8, 21]),
+        ("我喜欢猫", ["我", "喜欢", "猫"], [0, 1, 3]),
+        ("a well-known (dog)", ["a", "known", "dog"], [0, 7, 14]),
+    ],
+)
+def test_words_of_a_table_are_whole_words_of_the_text(text, words, starts):
+    assert find_words([text], ["a"], {"word": words})["start"].tolist() == starts
+
+
+def test_tables_of_words_that_do_not_match():
+    with pytest.raises(ValueError, match=r"word 0 of the table, 'ca', .* or only inside of other words"):
+        find_words(["a cat"], ["a"], {"word": ["ca"]})
+    table = {"word": ["dog", "the"], "start": [4, 0], "end": [7, 3]}
+    with pytest.raises(ValueError, match=r"word 1 \('the'\) lies before the one above it"):
+        find_words(["The dog"], ["a"], table)
+    with pytest.warns(UserWarning, match=r"1 of 2 words .* word 1 is 'cat', the text says 'dog'"):
+        find_words(["The dog"], ["a"], {"word": ["the", "cat"], "start": [0, 4], "end": [3, 7]})
+
+
+def test_heads_of_words_are_labelled(stimuli):
+    net = nn.Sequential(nn.Embedding(64, 6), nn.Linear(6, 6))
+    result = extract(net, stimuli, ["1:heads(2)"])
+    assert result["head"].values.tolist() == [0, 0, 0, 1, 1, 1]
+    assert result["channel"].values.tolist() == [0, 1, 2] * 2
+    np.testing.assert_array_equal(result.values, extract(net, stimuli, ["0"]).values)

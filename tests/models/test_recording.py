@@ -13,6 +13,7 @@ from torch import nn
 
 from cerebridge import models
 from cerebridge.models.compat import mend_torchvision
+from cerebridge.models.segments import bring_to_rate
 
 RATE = 1000
 
@@ -307,3 +308,39 @@ def test_training_mode_is_said(sounds):
 def test_results_that_are_too_large_are_refused_without_naming_a_store(convolutions, sounds):
     with pytest.raises(ValueError, match=r"more than memory=1000 B; take fewer clips"):
         models.extract_over_time(convolutions, sounds, ["2"], preprocess=one_channel, memory=1000)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "step"), [(30, 15, 2), (60, 10, 6), (25, 12.5, 2), (1000 / 40, 5, 5)]
+)
+def test_every_so_many_frames_are_taken_without_jitter(given, wanted, step):
+    frames = np.arange(240, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    kept = bring_to_rate(models.Clip(frames, given), wanted).values[:, 0, 0, 0]
+    assert set(np.diff(kept.astype(int)).tolist()) == {step}
+
+
+def test_what_was_heard_last_does_not_know_the_future(convolutions):
+    sound, change = noise(2000), 1.2
+    other = sound.copy()
+    other[round(change * RATE) :] = noise(800, 7)
+    points = np.arange(0.25, 1.9, 0.05)
+    made = []
+    for moment in ("offset", "middle"):
+        frames = [
+            models.extract_over_time(
+                convolutions,
+                models.StimulusSet.from_sounds([each], RATE),
+                ["2"],
+                window=0.4,
+                hop=0.05,
+                preprocess=one_channel,
+            )
+            for each in (sound, other)
+        ]
+        one, two = (
+            models.resample_in_time(each, points, kernel="last", moment=moment, at="start") for each in frames
+        )
+        known = json.loads(one.attrs["provenance"])["resampled"]["causal"]
+        made.append((known, bool(np.array_equal(one.values[points <= change], two.values[points <= change]))))
+        assert not np.allclose(one.values[points > change + 0.1], two.values[points > change + 0.1])
+    assert made == [(True, True), (False, False)]

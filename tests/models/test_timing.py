@@ -276,3 +276,24 @@ def test_a_voxel_that_follows_words_is_predicted_and_one_of_shuffled_onsets_is_n
     assert scores(truth).min() > 0.55
     assert scores(by_lanczos).mean() > 0.5
     assert abs(scores(chain(shuffled)).mean()) < 0.15
+
+
+def test_held_values_that_overlap_are_averaged_at_each_moment():
+    by_hand = words([[1.0], [3.0], [5.0]], [0.0, 0.0, 1.5], [0.5, 0.5, 3.0])
+    held = resampled(by_hand, [[0, 1], [1, 2]], kernel="hold").values[:, 0]
+    np.testing.assert_allclose(held, [0.5 * 2.0, 0.5 * 5.0])
+    array, bins = story(40, units=2, length=30.0), np.arange(0, 32, 0.7)
+    held = resampled(array, bins, kernel="hold").values
+    moments = (np.arange(2000 * len(bins)) + 0.5) * 0.7 / 2000
+    lasting = (array["onset"].values <= moments[:, None]) & (moments[:, None] < array["offset"].values)
+    now = lasting @ array.values / np.maximum(lasting.sum(1), 1)[:, None]
+    np.testing.assert_allclose(held, now.reshape(len(bins), 2000, 2).mean(1), atol=5e-3)
+
+
+def test_clocks_of_hours_lose_no_precision():
+    start = 4 * 3600 + 0.1
+    array = samples(np.arange(2000.0)[:, None].astype(np.float32), 1000.0, start)
+    for kernel, expected in (("mean", np.arange(4.5, 2000, 10)), ("hold", np.arange(4.5, 2000, 10))):
+        result = resampled(array, start + np.arange(200) * 0.01, kernel=kernel)
+        np.testing.assert_allclose(result.values[:, 0], expected, rtol=1e-5, atol=1e-4)
+        assert result.attrs["sfreq"] == pytest.approx(100, rel=1e-5)
