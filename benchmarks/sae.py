@@ -8,8 +8,9 @@ in memory; ours is read from a folder of shards, shuffled within 1 GiB, with che
 Agreement is asserted twice: given the same order of batches, losses are equal step by step; and the dictionaries of
 the two timed runs, whose batches differ, explain held-out samples equally well.
 
-Seen once with two threads of a busy machine: 9,063 against 3,594 rows a second (2.5 times), 2.06 against 3.44 GB at the
-peak, losses equal to 3e-7, explained variance 0.3955 and 0.3956. A quick run is dominated by what Lightning begins with.
+Seen once with two threads of a busy machine: 9,063 against 3,594 rows a second (2.5 times), 2.06 against 3.44 GB at
+the peak, losses equal to 3e-7, explained variance 0.3955 and 0.3956. A quick
+run is dominated by what Lightning begins with.
 
 What was tried: the encoder has to be dense, but with k of 4,096 features on, the decoder and all gradients are sums of
 few rows (``models.decompose.codes``); as dense products these are four fifths of a step. Building sparse matrices

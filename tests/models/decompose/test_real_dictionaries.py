@@ -1,9 +1,10 @@
 """A dictionary of MobileNetV2's block 13, learned on photographs, on the 92 objects and beside human IT.
 
-Seen with 500 photographs, 384 features and k = 16: explained variance of the objects .69 (untrained .17); correlation of
-dissimilarities with human IT .381 (untrained .337, the block itself .376); face-selective features 17 %, with a held-out
-d' of 1.01 (untrained 17 %, 0.83; channels 19 %, 1.01); 39 % of the error is linear in the block (untrained 28 %). So a
-trained dictionary keeps what the block shares with IT, a random one loses some of it, and neither adds anything.
+Seen with 500 photographs, 384 features and k = 16: explained variance of the objects .69 (untrained .17);
+correlation of dissimilarities with human IT .381 (untrained .337, the block itself .376); face-selective features
+17 %, with a held-out d' of 1.01 (untrained 17 %, 0.83; channels 19 %, 1.01); 39 % of the error is linear in the block
+(untrained 28 %). So a trained dictionary keeps what the block shares with IT, a random one loses some of it, and
+neither adds anything.
 """
 
 from __future__ import annotations
