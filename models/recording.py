@@ -27,7 +27,7 @@ from .limits import refuse_large_result, resolve_batch_size, resolve_kept_type
 from .loading import describe_network
 from .memory import LiveBytes, choose_batch, keep_freed_memory, parse_bytes
 from .names import describe
-from .pooling import Pool, resolve_pool
+from .pooling import Pool, refuse_parts, resolve_pool
 from .receptive import LONGEST_FIELD, FrameGrid, find_time_axis, measure_frames
 from .segments import Loader, Windows, bring_to_rate
 from .stimuli import StimulusSet
@@ -152,6 +152,7 @@ def extract_over_time(
         "torch": torch.__version__,
         "cerebridge": __version__,
     }
+    refuse_parts(pool, taps.layers)
     warn_of_training(net)
     with evaluating(net, job.device):
         recorded = list(job.record(stimuli, rate, progress))
