@@ -55,7 +55,19 @@ def decode_image(content: bytes) -> NDArray[np.uint8]:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """RGB as shown: transparent pixels lie on white, and 16-bit greys are scaled, not clipped."""
+    """RGB as shown: transparent pixels lie on white, and 16-bit greys are scaled, not clipped.
+
+    Pixels stay as they are stored: a photograph's note on how to turn it (EXIF) is not followed, as in
+    torchvision's loaders.
+
+    Raises
+    ------
+    ValueError
+        If pixels are floats or 32-bit integers, of which nobody says what is white.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        what = "floats" if image.mode == "F" else "32-bit integers"
+        raise ValueError(f"its pixels are {what}, whose white is not known; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:

@@ -247,3 +247,23 @@ def test_real_pictures_in_a_zip(data):
     assert len(stimuli) == 800
     assert stimuli.table["stimulus_id"].iloc[[0, -1]].tolist() == ["image0001.jpg", "image0800.jpg"]
     assert stimuli[799].shape == (112, 112, 3)
+
+
+@pytest.mark.parametrize(("dtype", "what"), [(np.float32, "floats"), (np.int32, "32-bit integers")])
+def test_pixels_without_a_known_white_are_refused(tmp_path, dtype, what):
+    Image.fromarray(np.linspace(0, 1, 16).reshape(4, 4).astype(dtype)).save(tmp_path / "a.tif")
+    stimuli = models.StimulusSet.from_folder(tmp_path)
+    with pytest.raises(ValueError, match=rf"'a.tif' .*its pixels are {what}, whose white is not known"):
+        stimuli[0]
+
+
+def test_photographs_stay_as_they_are_stored(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(tmp_path / "a.jpg", exif=turned)
+    assert models.StimulusSet.from_folder(tmp_path)[0].shape == (8, 16, 3)
+
+
+def test_greys_of_16_bits_in_old_formats(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 65535\n" + np.array([0, 65535], ">u2").tobytes())
+    assert models.StimulusSet.from_folder(tmp_path)[0][..., 0].tolist() == [[0, 255]]

@@ -186,3 +186,11 @@ def test_a_network_is_left_as_it_was():
 def test_what_is_no_module_is_named():
     with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got str"):
         LayerTaps("mobilenet_v2", ["features"])
+
+
+@pytest.mark.parametrize("device", ["meta", None, 0, "CPU"])
+def test_networks_are_not_moved_where_nothing_is(device):
+    net = models.load("tiny", weights="random")
+    with pytest.raises(ValueError, match=r"device=.* is unknown; use 'auto'"):
+        models.extract(net, models.StimulusSet.from_arrays([[0.0]]), ["conv1"], device=device)
+    assert {weights.device.type for weights in net.parameters()} == {"cpu"}
