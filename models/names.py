@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from difflib import get_close_matches
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -78,7 +78,8 @@ def _described(thing: Any, around: tuple[int, ...]) -> str:
     if type(thing) in (list, tuple, dict):
         pairs = thing.items() if isinstance(thing, dict) else ()
         text = ", ".join(f"{key!r}: {_described(value, within)}" for key, value in pairs) or listed(thing)
-        return {list: "[{}]", tuple: "({})", dict: "{{{}}}"}[type(thing)].format(text)
+        left, right = "[]" if isinstance(thing, list) else "()" if isinstance(thing, tuple) else "{}"
+        return left + text + right
     if isinstance(thing, set | frozenset):
         return f"{kind}({', '.join(sorted(_described(part, within) for part in thing))})"
     if isinstance(thing, np.ndarray) or hasattr(thing, "detach"):
@@ -87,7 +88,8 @@ def _described(thing: Any, around: tuple[int, ...]) -> str:
     if hasattr(thing, "state_dict") and callable(getattr(thing, "forward", None)):
         state = thing.state_dict()
         return ADDRESS.sub("", repr(thing)) + (f"#{_hash(named(state).encode())}" if state else "")
-    if is_dataclass(thing) and type(thing).__dataclass_params__.repr:  # type: ignore[attr-defined]
+    dataclass: Any = getattr(type(thing), "__dataclass_params__", None)
+    if dataclass is not None and dataclass.repr:
         shown = {one.name: getattr(thing, one.name) for one in fields(thing) if one.repr}
         return f"{type(thing).__qualname__}({named(shown)})"
     if type(thing).__repr__ is object.__repr__ and hasattr(thing, "__dict__"):
