@@ -11,10 +11,12 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..neuro.assembly import Table
 from .clips import Clip, as_film, as_sound
-from .decoding import FILMS, IMAGES, SOUNDS, Medium, content_hash, medium_of
+from .decoding import FILMS, IMAGES, SOUNDS, Medium, content_hash, medium_of, shown_pixels
+from .names import describe
 
 #: what reads one stimulus: the bytes of a file, an array, or a clip
 Reader = Callable[[], bytes | NDArray[Any] | Clip]
@@ -59,6 +61,26 @@ def shown(names: Iterable[str], pattern: str | None, where: Path) -> tuple[list[
         what = "images, sounds, films or texts" if pattern is None else f"file that matches {pattern!r}"
         raise ValueError(f"{where} holds no {what}.")
     return sorted(str(path) for path in paths), medium or IMAGES
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip file.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is no readable zip file ({error}); fetch it again.") from None
+
+
+def zip_names(archive: zipfile.ZipFile, pattern: str | None) -> list[str]:
+    """Names of what lies in a zip file, without what macOS adds."""
+    names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+    return [name for name in names if pattern is None or PurePosixPath(name).match(pattern)]
 
 
 def columns(n: int, stimulus_id: Sequence[Any] | None, table: Table | None) -> dict[str, Any]:
@@ -106,6 +128,27 @@ def hashed_table(labels: Mapping[str, Any], readers: Sequence[Reader]) -> pd.Dat
             ) from None
     table.insert(1, "content_hash", hashes)
     return table
+
+
+def table_files(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """The files that a table names in its column ``path``.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the first that is not there.
+    ValueError
+        If there is no such column.
+    """
+    if "path" not in table:
+        raise ValueError(f"the stimulus table has the columns {list(table)}, but 'path' is missing.")
+    files = [folder / str(path) for path in table["path"]]
+    for row, file in enumerate(files):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"row {row} of the stimulus table names {file}, but there is no such file."
+            )
+    return files
 
 
 def file_names(items: Sequence[Any]) -> list[str] | None:
@@ -181,6 +224,48 @@ def clip_readers(items: Sequence[Any], rate: float | None, medium: Medium) -> li
         else:
             readers.append(partial(_given, _clip_of(item, rate, medium, str(row))))
     return readers
+
+
+def decoded(content: bytes | NDArray[Any] | Clip, medium: Medium) -> Any:
+    """What a stimulus set gives for what a reader read.
+
+    Raises
+    ------
+    ValueError, OSError, SyntaxError
+        If it cannot be decoded.
+    """
+    if isinstance(content, bytes):
+        return medium.decode(content)
+    return content if isinstance(content, Clip) else shown_pixels(content)
+
+
+def changed(read: Reader, medium: Medium, function: Callable[[Any], Any]) -> bytes | NDArray[Any] | Clip:
+    """Content of a stimulus that a function makes of what a reader reads.
+
+    Raises
+    ------
+    ValueError
+        If it is of another kind than the stimulus was, or values are missing.
+    """
+    before = decoded(read(), medium)
+    after = function(before)
+    if isinstance(before, str):
+        if isinstance(after, str):
+            return after.encode()
+    elif isinstance(before, Clip):
+        if isinstance(after, Clip) and after.kind == before.kind:
+            return after
+    elif isinstance(after, np.ndarray | Image.Image):
+        return array_readers([after])[0]()  # type: ignore[return-value]
+    raise ValueError(
+        f"{describe(function)} makes a {type(after).__name__} of a {type(before).__name__}, another kind of thing"
+    )
+
+
+def changed_hashes(hashes: Iterable[str], function: Callable[[Any], Any]) -> list[str]:
+    """Hashes of stimuli that a function changes, without a look at them."""
+    name = describe(function)
+    return [content_hash(f"{one} {name}".encode()) for one in hashes]
 
 
 def _given(clip: Clip) -> Clip:

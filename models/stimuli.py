@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 from ..neuro.assembly import Table
 from . import gathering
 from .clips import Clip
-from .decoding import FILMS, IMAGES, SOUNDS, TEXTS, Medium, medium_of, shown_pixels
+from .decoding import FILMS, IMAGES, SOUNDS, TEXTS, Medium, medium_of
 from .gathering import Reader
 
 
@@ -83,17 +83,13 @@ class StimulusSet:
             return cls.from_table(table, path.parent)
         if suffix == ".npy":
             return cls.from_arrays(np.load(path, allow_pickle=False))
-        builders: dict[Medium, Callable[..., StimulusSet]] = {
-            TEXTS: cls.from_texts,
-            SOUNDS: cls.from_sounds,
-            FILMS: cls.from_videos,
-        }
+        builders = {TEXTS: cls.from_texts, SOUNDS: cls.from_sounds, FILMS: cls.from_videos}
         medium = medium_of([path.name])
         if medium is None or medium not in builders:
             raise ValueError(
                 f"{path} is no stimulus set; give a folder, .zip, .csv, .tsv or .npy, a sound, a film or a .txt."
             )
-        return builders[medium]([path])
+        return builders[medium]([path])  # type: ignore[operator]
 
     @classmethod
     def from_folder(cls, path: str | Path, pattern: str | None = None) -> StimulusSet:
@@ -148,15 +144,8 @@ class StimulusSet:
         ValueError
             If it is no zip file or holds none of these.
         """
-        path = gathering.existing(path)
-        try:
-            archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path} is no readable zip file ({error}); fetch it again.") from None
-        names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-        if pattern is not None:
-            names = [name for name in names if PurePosixPath(name).match(pattern)]
-        names, medium = gathering.shown(names, pattern, path)
+        archive = gathering.open_zip(gathering.existing(path))
+        names, medium = gathering.shown(gathering.zip_names(archive, pattern), pattern, Path(path))
         return cls._hashed({"stimulus_id": names}, [partial(archive.read, name) for name in names], medium)
 
     @classmethod
@@ -179,14 +168,7 @@ class StimulusSet:
             If the table has no ``path``, no rows, or ids occur twice.
         """
         table = pd.DataFrame(table).reset_index(drop=True)
-        if "path" not in table:
-            raise ValueError(f"the stimulus table has the columns {list(table)}, but 'path' is missing.")
-        files = [Path(folder) / str(path) for path in table["path"]]
-        for row, file in enumerate(files):
-            if not file.is_file():
-                raise FileNotFoundError(
-                    f"row {row} of the stimulus table names {file}, but there is no such file."
-                )
+        files = gathering.table_files(table, Path(folder))
         ids = table["stimulus_id"] if "stimulus_id" in table else [Path(p).as_posix() for p in table["path"]]
         labels = table.drop(columns=["path", "stimulus_id", "content_hash"], errors="ignore")
         medium = medium_of(file.name for file in files) or IMAGES
@@ -315,12 +297,7 @@ class StimulusSet:
         rate
             Frames a second of arrays and ``.npy`` files.
         stimulus_id, table
-            As for :meth:`from_sounds`.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            As :meth:`from_sounds`.
+            As for :meth:`from_sounds`, as are the errors.
 
         Examples
         --------
@@ -352,6 +329,33 @@ class StimulusSet:
         rows = zip(self.table["stimulus_id"], self.table["content_hash"], strict=True)
         text = "\n".join(f"{i}\t{h}" for i, h in rows)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def transform(self, function: Callable[[Any], Any]) -> StimulusSet:
+        """Change every stimulus, each time that it is decoded; the ids stay.
+
+        Parameters
+        ----------
+        function
+            From one stimulus to another of its kind, always the same; such as :class:`models.features.FoveatedBlur`.
+
+        Returns
+        -------
+        StimulusSet
+            Each ``content_hash`` is made of the old one and of what the function is and holds. Decoding fails where
+            the function gives another kind of thing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cerebridge import models
+        >>> stimuli = models.StimulusSet.from_arrays(np.zeros((2, 8, 8, 3), np.uint8))
+        >>> negatives = stimuli.transform(lambda image: 255 - image)
+        >>> int(negatives[0].min()), negatives.hash == stimuli.hash
+        (255, False)
+        """
+        readers = [partial(gathering.changed, reader, self.medium, function) for reader in self.readers]
+        hashes = gathering.changed_hashes(self.table["content_hash"], function)
+        return StimulusSet(self.table.assign(content_hash=hashes), readers, self.medium)
 
     def __len__(self) -> int:
         """Count the stimuli."""
@@ -388,12 +392,9 @@ class StimulusSet:
 
     def _decode(self, row: int) -> Any:
         try:
-            content = self.readers[row]()
-            if isinstance(content, bytes):
-                return self.medium.decode(content)
+            return gathering.decoded(self.readers[row](), self.medium)
         except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
             raise ValueError(
                 f"stimulus {self.table['stimulus_id'].iloc[row]!r} (row {row} of {len(self)}) cannot be read "
                 f"({error}); replace it or leave it out."
             ) from None
-        return content if isinstance(content, Clip) else shown_pixels(content)

@@ -14,14 +14,12 @@ if TYPE_CHECKING:
     from .motion import MotionBank, motion_energy
     from .ngrams import NGram
     from .pathways import LocalContrast, MotionPathway, MTPooling
-    from .pictures import Chain
     from .regions import Gaze, pooling_regions
     from .sound import envelope, onsets, spectrogram
     from .words import surprisal, word_rate, word_statistics
 
 #: where each public name lives; imported on first use
 _HOMES = {
-    "Chain": "pictures",
     "Gaze": "regions",
     "pooling_regions": "regions",
     "learn_prototypes": "hierarchy",
@@ -48,7 +46,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "Chain",
     "FoveatedBlur",
     "FoveatedTexture",
     "Gaze",

@@ -12,47 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from ..names import describe
-
 #: of red, green and blue in the grey that pictures are compared by
 GREY = (0.2125, 0.7154, 0.0721)
-
-
-class Chain:
-    """Functions one after the other, such as a foveated blur before a network's own preprocessing.
-
-    Unlike a lambda it writes down its parts in the provenance of what is made with it, so that a store of activations
-    under one blur is not continued under another.
-
-    Parameters
-    ----------
-    steps
-        Functions of one argument.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cerebridge import models
-    >>> net = models.load("tiny", weights="random")
-    >>> stimuli = models.StimulusSet.from_arrays(np.zeros((2, 64, 64, 3), np.uint8))
-    >>> seen = models.features.Chain(models.features.FoveatedBlur(0.2), net.preprocess)
-    >>> models.extract(net, stimuli, ["readout"], preprocess=seen).shape
-    (2, 10)
-    """
-
-    def __init__(self, *steps: Callable[[Any], Any]) -> None:
-        if not steps:
-            raise ValueError("a chain needs at least one function.")
-        self.steps = steps
-
-    def __call__(self, stimulus: Any) -> Any:
-        """Give a stimulus to the first, what comes out to the next, and so on."""
-        for step in self.steps:
-            stimulus = step(stimulus)
-        return stimulus
-
-    def __repr__(self) -> str:
-        return f"Chain({', '.join(map(describe, self.steps))})"
 
 
 def transform_picture(image: Any, transform: Callable[[Tensor], Tensor]) -> Any:

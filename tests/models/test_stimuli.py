@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cerebridge import models
-from cerebridge.models import StimulusSet
+from cerebridge.models import Clip, StimulusSet
 
 
 def picture(seed, size=(12, 10)):
@@ -267,3 +267,50 @@ def test_photographs_stay_as_they_are_stored(tmp_path):
 def test_greys_of_16_bits_in_old_formats(tmp_path):
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 65535\n" + np.array([0, 65535], ">u2").tobytes())
     assert models.StimulusSet.from_folder(tmp_path)[0][..., 0].tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("stimuli", "function", "expected"),
+    [
+        (lambda: StimulusSet.from_texts(["a dog", "a cat"]), str.upper, ["A DOG", "A CAT"]),
+        (
+            lambda: StimulusSet.from_sounds([np.ones(4, np.float32)] * 2, rate=8),
+            lambda clip: Clip(clip.values * 2, clip.rate),
+            [2.0] * 2,
+        ),
+        (lambda: StimulusSet.from_arrays(np.ones((2, 4, 4), np.uint8)), lambda image: 9 * image, [9] * 2),
+        (lambda: StimulusSet.from_arrays(np.ones((2, 4, 4), np.uint8)), Image.fromarray, [1] * 2),
+        (lambda: StimulusSet.from_arrays(np.ones((2, 4, 5, 6))), lambda values: values - 3, [-2.0] * 2),
+    ],
+    ids=["texts", "sounds", "images", "pil", "arrays"],
+)
+def test_transformed_stimuli(stimuli, function, expected):
+    def value(stimulus):
+        return stimulus if isinstance(stimulus, str) else np.ravel(getattr(stimulus, "values", stimulus))[0]
+
+    stimuli = stimuli()
+    changed = stimuli.transform(function)
+    assert [value(stimulus) for stimulus in changed] == expected
+    assert changed.table["stimulus_id"].tolist() == stimuli.table["stimulus_id"].tolist()
+    assert not set(changed.table["content_hash"]) & set(stimuli.table["content_hash"])
+    assert changed.hash == stimuli.transform(function).hash != changed.transform(function).hash
+    assert value(changed[1:][0]) == expected[1]
+
+
+def test_transforms_wait_until_a_stimulus_is_wanted():
+    seen = []
+    stimuli = StimulusSet.from_arrays(np.zeros((3, 4, 4, 3), np.uint8))
+    changed = stimuli.transform(lambda image: seen.append(1) or image)
+    assert not seen and changed[1].shape == (4, 4, 3) and len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda image: "text", "stimulus '0000' .* makes a str of a ndarray, another kind of thing"),
+        (lambda image: image / np.float64(0), "NaN or infinite values"),
+    ],
+)
+def test_transforms_that_give_no_stimulus(function, message):
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=message):
+        StimulusSet.from_arrays(np.ones((2, 4, 4, 3), np.uint8)).transform(function)[0]

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from cerebridge import models
 from cerebridge.models.features import (
-    Chain,
     FoveatedBlur,
     FoveatedTexture,
     Gaze,
@@ -232,8 +231,9 @@ def test_a_network_sees_what_the_eye_does():
     stimuli = models.StimulusSet.from_arrays(np.stack([pixels(scene(k, 64)) for k in range(3)]))
     seen = FoveatedBlur(0.3)
     through = models.extract(net, stimuli, ["conv3"], preprocess=lambda image: net.preprocess(seen(image)))
-    chained = models.extract(net, stimuli, ["conv3"], preprocess=Chain(seen, net.preprocess))
-    np.testing.assert_array_equal(through.values, chained.values)
+    changed = models.extract(net, stimuli.transform(seen), ["conv3"])
+    np.testing.assert_array_equal(through.values, changed.values)
+    assert changed["stimulus_id"].values.tolist() == stimuli.table["stimulus_id"].tolist()
     before = models.extract(
         net, models.StimulusSet.from_arrays([seen(image) for image in stimuli]), ["conv3"]
     )
@@ -245,12 +245,19 @@ def test_a_network_sees_what_the_eye_does():
 def test_a_store_of_one_blur_is_not_continued_under_another(tmp_path):
     net = models.load("tiny", weights="random")
     stimuli = models.StimulusSet.from_arrays(pixels(scene(size=64))[None])
+
+    def blurred(rate):
+        blur = FoveatedBlur(rate)
+        return lambda image: net.preprocess(blur(image))
+
     for rate in (0.1, 0.1):
-        preprocess = Chain(FoveatedBlur(rate), net.preprocess)
-        models.extract(net, stimuli, ["readout"], preprocess=preprocess, store=tmp_path / "store")
+        seen = stimuli.transform(FoveatedBlur(rate))
+        models.extract(net, seen, ["readout"], store=tmp_path / "seen")
+        models.extract(net, stimuli, ["readout"], preprocess=blurred(rate), store=tmp_path / "blurred")
+    with pytest.raises(ValueError, match="stimuli"):
+        models.extract(net, stimuli.transform(FoveatedBlur(0.2)), ["readout"], store=tmp_path / "seen")
     with pytest.raises(ValueError, match="preprocess"):
-        preprocess = Chain(FoveatedBlur(0.2), net.preprocess)
-        models.extract(net, stimuli, ["readout"], preprocess=preprocess, store=tmp_path / "store")
+        models.extract(net, stimuli, ["readout"], preprocess=blurred(0.2), store=tmp_path / "blurred")
 
 
 def test_textures_of_several_sizes_and_threads():
@@ -265,7 +272,6 @@ def test_textures_of_several_sizes_and_threads():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Chain(), "at least one function"),
         (lambda: UniformBlur(-1), "width is -1 pixels"),
         (lambda: FoveatedBlur(-1), "rate is -1 degrees"),
         (lambda: FoveatedTexture(rate=0)(np.zeros((32, 32, 3), np.uint8)), "rate is 0"),
