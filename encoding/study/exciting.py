@@ -25,6 +25,8 @@ Array = NDArray[Any]
 
 #: side of the pictures that are kept with the results, in pixels
 THUMBNAIL = 112
+#: by how much red, green and blue of a grey picture may differ where it was compressed
+GREY = 8
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,10 @@ def _made(
         n_starts=1,
         size=int(shown.stimuli[0].shape[0]),
         steps=settings["steps"],
-        # more contrast than anything that was shown would excite whatever it shows
+        jitter=4,
+        # contrasts and colours that were never shown would excite whatever they show
         contrast=float(np.median([np.std(picture / 255) for picture in shown.stimuli])),
+        grey=all(np.ptp(picture.astype(int), axis=2).max() <= GREY for picture in shown.stimuli),
         device=shown.device,
         random_state=settings["seed"],
     )

@@ -43,8 +43,8 @@ def exciting_section(entry: Entry, recording: str, group: str, result: Result) -
     if "made" in dataset:
         out.meaning.append(
             "The framed picture of each row was made for the unit, by ascent on the predictions of an encoder of all "
-            "pictures, with the contrast of those that were shown. Nothing was measured for it, so that its "
-            "prediction is untested."
+            "pictures, with the contrast of those that were shown, and grey if they were. Nothing was measured for it, "
+            "so that its prediction is untested."
         )
     columns = ["unit", "held-out r", "measured, chosen pictures", "measured, best pictures"]
     out.tables.append(Table([*columns, *(["predicted, made picture"] if "made" in dataset else [])], rows))
