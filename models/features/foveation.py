@@ -130,7 +130,9 @@ class FoveatedTexture:
 
     In a space of features every region is moved towards noise that shares the mean and spread of each feature there,
     ``(1 - γ) features + γ noise``, with γ growing from 0 at the edge of the fovea to 1 (after Deza & Konkle 2020, with
-    the adaptive instance normalisation of Huang & Belongie 2017).
+    the adaptive instance normalisation of Huang & Belongie 2017). With the default features the pixels of a region
+    then take the values that its pixels had, channel by channel in the order of the texture, so that mean, variance
+    and histogram are kept exactly.
 
     Parameters
     ----------

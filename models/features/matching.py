@@ -1,4 +1,4 @@
-"""Pooling regions brought to the mean and spread of each channel that others have there."""
+"""Pooling regions brought to the mean and spread, or to all the values, of each channel that others have there."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from torch import Tensor
 
 from .regions import Regions
 
-#: rounds in which regions are brought to the mean and spread that they had: blended, and each by itself
-SMOOTH_ROUNDS, EXACT_ROUNDS = 6, 3
+#: rounds in which regions are brought to the mean and spread that they had, blended
+ROUNDS = 3
 #: a spread below which a channel of a region is flat
 FLAT = 1e-6
 
 
 def settle(made: Tensor, picture: Tensor, regions: Regions) -> Tensor:
-    """Bring the pixels of each region to the mean and spread they had: smoothly first, then exactly."""
+    """Bring the pixels of each region to the values they had: mean and spread smoothly first, then all exactly."""
     weights, labels = regions.weights.to(picture.device), regions.map.to(picture.device)
     overlap = _overlap(weights)
-    for _ in range(SMOOTH_ROUNDS):
-        made = match_regions(made, picture, weights, overlap).clamp(0, 1)
-    for _ in range(EXACT_ROUNDS):
-        made = match_apart(made, picture, labels).clamp(0, 1)
-    return made
+    for _ in range(ROUNDS):
+        made = match_regions(made, picture, weights, overlap)
+    return match_values(made, picture, labels)
 
 
 def match_regions(features: Tensor, wanted: Tensor, weights: Tensor, overlap: Tensor | None = None) -> Tensor:
@@ -45,22 +43,20 @@ def match_regions(features: Tensor, wanted: Tensor, weights: Tensor, overlap: Te
     return torch.where(windows.sum(0) > 0.5, changed, flat).reshape(features.shape)
 
 
-def match_apart(features: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
-    """The same with regions that do not overlap, given by their map; what they share an edge with stays as it is."""
-    count, at = int(labels.max()) + 1, labels.flatten()
-    areas = torch.zeros(count, device=at.device).index_add_(0, at, torch.ones_like(at, dtype=torch.float32))
+def match_values(features: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
+    """Give each channel of each region the values wanted there, in the order of its own (Heeger & Bergen 1995).
 
-    def gathered(values: Tensor) -> tuple[Tensor, Tensor]:
-        sums = [
-            torch.zeros(3, count, device=at.device).index_add_(1, at, power) for power in (values, values**2)
-        ]
-        mean, square = (total / areas.clamp(min=1) for total in sums)
-        return mean, (square - mean**2).clamp(min=0).sqrt()
+    Regions are given by their map. Unlike mean and spread, the values that are wanted lie within their bounds, and in
+    8 bits need no rounding.
+    """
+    at, values = labels.flatten().expand(len(features), -1), wanted.flatten(1)
 
-    flat = features.flatten(1)
-    (mean, spread), (mean_wanted, spread_wanted) = gathered(flat), gathered(wanted.flatten(1))
-    gain = spread_wanted.clamp(min=FLAT) / spread.clamp(min=FLAT)
-    return (gain[:, at] * (flat - mean[:, at]) + mean_wanted[:, at]).reshape(features.shape)
+    def order(values: Tensor) -> Tensor:
+        rising = values.argsort(dim=1, stable=True)
+        return rising.gather(1, at.gather(1, rising).argsort(dim=1, stable=True))
+
+    placed = values.gather(1, order(values))
+    return torch.empty_like(values).scatter_(1, order(features.flatten(1)), placed).reshape(features.shape)
 
 
 def _overlap(weights: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from cerebridge.models.features import (
     match_blur,
     pooling_regions,
 )
+from cerebridge.models.features.matching import match_values
 from cerebridge.models.features.pictures import blur, split_bands, ssim
 
 SIZE = 128
@@ -151,14 +152,35 @@ def test_texture_keeps_the_statistics_of_every_region_and_loses_the_pixels():
     assert alike[0] > 0.8 and alike[-1] < 0.3
 
 
-def test_texture_of_a_photograph(data):
-    stimuli = models.StimulusSet.from_zip(data / "v4-macaque" / "images" / "images_210224.zip")[:1]
-    picture = torch.from_numpy(stimuli[0].copy()).permute(2, 0, 1) / 255
+@pytest.mark.parametrize("source", ["bright", "dark"])
+def test_texture_keeps_the_statistics_of_photographs(data, weights, source):
+    if source == "dark":
+        file = weights / "mobilenets-imagenet-tflite" / "sample_images" / "hot_dog.jpg"
+        array = np.array(Image.open(file).convert("RGB").resize((128, 128)))
+    else:
+        array = models.StimulusSet.from_zip(data / "v4-macaque" / "images" / "images_210224.zip")[0]
     transform = FoveatedTexture()
-    seen, regions = transform(picture), transform.regions(*picture.shape[1:])
-    means = [[x[:, regions.map == r].mean() for r in range(1, len(regions) + 1)] for x in (picture, seen)]
-    np.testing.assert_allclose(means[1], means[0], atol=0.01)
-    assert np.isfinite(seen.numpy()).all()
+    seen, regions = transform(array), transform.regions(*array.shape[:2]).map.numpy()
+    for region in range(1, regions.max() + 1):
+        before, after = (np.sort(x[regions == region], 0) for x in (array, seen))
+        np.testing.assert_array_equal(before, after)
+    distance = transform.gaze.eccentricity(*array.shape[:2]).numpy()
+    rings = [(distance > low) & (distance <= high) for low, high in ((1.5, 3), (3, 6), (6, 10))]
+    fine = [(x := torch.from_numpy(y.copy()).permute(2, 0, 1).float()) - blur(x, 4.0) for y in (array, seen)]
+    alike = [np.corrcoef(fine[0][:, ring].ravel(), fine[1][:, ring].ravel())[0, 1] for ring in rings]
+    assert (np.diff(alike) < 0).all() and alike[-1] < 0.35
+
+
+def test_values_are_matched_in_the_order_of_ranks():
+    generator = torch.Generator().manual_seed(0)
+    features, wanted = torch.rand(2, 3, 8, 9, generator=generator)
+    labels = torch.randint(0, 3, (8, 9), generator=generator)
+    found = match_values(features, wanted, labels)
+    for channel in range(3):
+        for region in range(3):
+            own, other = features[channel][labels == region], wanted[channel][labels == region]
+            expected = other.sort().values[own.argsort().argsort()]
+            assert torch.equal(found[channel][labels == region], expected)
 
 
 def test_texture_depends_on_its_seed_and_on_nothing_else():
