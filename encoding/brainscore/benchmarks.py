@@ -228,7 +228,7 @@ class LocalBenchmark:
         return self._scored(source)
 
     def score_layers(
-        self, net: nn.Module, layers: Sequence[str], *, progress: bool | None = None, **extraction: Any
+        self, net: nn.Module, layers: str | Sequence[str], *, progress: bool | None = None, **extraction: Any
     ) -> Result:
         """Score layers of a network, shown the stimuli as they are.
 
@@ -249,17 +249,43 @@ class LocalBenchmark:
             ``score`` is layer × split × neuroid in correlations, beside ``ceiling`` and ``normalised`` and
             ``benchmark_score``, the benchmark's own score of each layer.
         """
+        layers = [layers] if isinstance(layers, str) else list(layers)
         activations = extract(net, self.stimuli, layers, progress=progress, **extraction)
         owner = activations["layer"].values
         scores = {
             layer: self._scored(activations.isel(neuroid=np.flatnonzero(owner == layer)).load())
-            for layer in track(list(layers), "scoring layers", show=progress)
+            for layer in track(layers, "scoring layers", show=progress)
         }
         return to_result(scores, self)
 
+    @property
+    def squared(self) -> bool:
+        """Say whether scores are correlations with predictions, which are squared before the ceiling divides them."""
+        return hasattr(self.metric, "predict")
+
+    def compare(self, source: Any, target: Any) -> Any:
+        """Compare a model with a recording before the ceiling; person by person where the ceiling is that of people.
+
+        Returns
+        -------
+        xarray.DataArray or Score
+            The metric's; the mean over people has ``subject_scores`` among its attributes.
+        """
+        if self.description.ceiling != "rsa_ceiling":
+            return self.metric(source, target)
+        people = np.asarray(target["subject"].values)
+        scores = [
+            self.metric(source, target.isel(neuroid=np.flatnonzero(people == person)))
+            for person in np.unique(people)
+        ]
+        values = [float(score) for score in scores]
+        mean = type(scores[0])(np.mean(values))
+        mean.attrs["subject_scores"] = values
+        return mean
+
     def _scored(self, source: Any) -> Any:
-        regressed = hasattr(self.metric, "predict")
-        return normalise(self.metric(source, self.assembly), self.ceiling, squared=regressed)
+        ceiling = self.ceiling
+        return normalise(self.compare(source, self.assembly), ceiling, squared=self.squared)
 
 
 def to_benchmark(benchmark: LocalBenchmark, folder: str | Path) -> Any:
@@ -304,10 +330,17 @@ def to_benchmark(benchmark: LocalBenchmark, folder: str | Path) -> Any:
         score.attrs.update(attrs)
         return score
 
-    return helpers.NeuralBenchmark(
+    def divided(self: Any, candidate: Any) -> Any:
+        found = helpers.NeuralBenchmark.__call__(self, candidate)  # which squares whatever the metric gives
+        return normalise(found.attrs["raw"], found.attrs["ceiling"], squared=False)
+
+    kind = helpers.NeuralBenchmark
+    if not benchmark.squared:
+        kind = type("DividedBenchmark", (kind,), {"__call__": divided, "__module__": __name__})
+    return kind(
         identifier=benchmark.identifier,
         assembly=assembly,
-        similarity_metric=benchmark.metric,
+        similarity_metric=benchmark.compare,
         visual_degrees=benchmark.description.visual_degrees,
         number_of_trials=1,
         version=benchmark.version,

@@ -16,7 +16,7 @@ from ..engine.dissimilarity import correlation
 from ..engine.moments import Split
 from ..engine.scoring import pearsonr
 from ..engine.similarity import paired_similarities, prepare
-from .sides import STIMULUS, as_table, average_units, score_class, unit_scores
+from .sides import STIMULUS, as_table, average_units, labels_along, score_class, unit_scores
 from .splits import CrossValidation
 
 Array = NDArray[np.float64]
@@ -105,21 +105,18 @@ class RSACeiling:
             If there are no people, or only one.
         """
         table = as_table(assembly, "recording")
-        try:
-            labels = table["subject"]
-        except KeyError:
-            labels = None
-        if labels is None or labels.dims != ("neuroid",):
+        labels = labels_along(table, "subject", "neuroid")
+        if labels is None:
             raise ValueError(
                 "the coordinate 'subject' is missing along 'neuroid'; say whose neuroids they are."
             )
-        people = np.unique(labels.values)
+        people = np.unique(labels)
         if len(people) < 2:
             raise ValueError(
                 f"there is one subject ({people[0]!r}), but a ceiling of RDMs compares people; give two at least."
             )
         values = torch.from_numpy(np.array(table.values, dtype=np.float64))
-        rdms = torch.stack([correlation(values[:, labels.values == person]) for person in people])
+        rdms = torch.stack([correlation(values[:, labels == person]) for person in people])
         if bool(rdms.isnan().any()):
             raise ValueError("the pattern of some stimulus is missing or constant in a person; leave it out.")
         total = rdms.sum(0)

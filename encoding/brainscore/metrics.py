@@ -21,6 +21,7 @@ with ``raw`` (split × neuroid) and ``error`` (standard error over splits) among
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,7 @@ from ..engine.moments import Split
 from ..engine.representations import kernel_alignment
 from ..engine.scoring import pearsonr
 from ..engine.similarity import paired_similarities, prepare
+from ..parameters import positive, whole_number
 from .ceilings import InternalConsistency, RSACeiling
 from .sides import (
     Sides,
@@ -115,6 +117,25 @@ def load_metric(name: str, **options: Any) -> Any:
             raise
         option = str(error).rpartition("'")[0].rpartition("'")[2]
         raise TypeError(f"the metric {name!r} has no option {option!r}.") from None
+
+
+def score_kind(name: str) -> str | None:
+    """Say what a metric's scores are: ``"variance"`` of the recording once they are squared, ``"rdm"``, ``"other"``.
+
+    ``None`` where it does not compare a model with a recording.
+
+    Examples
+    --------
+    >>> from cerebridge.encoding.brainscore.metrics import score_kind
+    >>> [score_kind(name) for name in ("pls", "rdm", "cka", "internal_consistency")]
+    ['variance', 'rdm', 'other', None]
+    """
+    metric = load_metric(name)
+    if isinstance(metric, RegressedCorrelation):
+        return "other" if metric.reverse else "variance"
+    if isinstance(metric, Similarity):
+        return "rdm" if name == "rdm" else "other"
+    return None
 
 
 def metric_names() -> dict[str, Callable[..., Any]]:
@@ -342,14 +363,30 @@ def _similarity_cv(
 
 
 def _pls(n_components: int = 25, tol: float = 1e-6, max_iter: int = 500) -> Predict:
-    return partial(refits.pls_predictions, n_components=n_components, tol=tol, max_iter=max_iter)
+    whole_number(n_components, "n_components")
+
+    def predict(X: torch.Tensor, Y: torch.Tensor, splits: Sequence[Split]) -> Iterator[torch.Tensor]:
+        most = min(X.shape[1], *(len(split.train) for split in splits))
+        if most < n_components:
+            warnings.warn(
+                f"pls has {n_components} components, which Brain-Score refuses with {X.shape[1]} features and no more "
+                f"than {most} that can be told apart in training; {most} are used.",
+                stacklevel=2,
+            )
+        return refits.pls_predictions(X, Y, splits, n_components, tol, max_iter)
+
+    return predict
 
 
 def _ridge(alpha: float = 1.0) -> Predict:
-    return partial(refits.ridge_predictions, alpha=alpha)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.number) or not 0 <= alpha < np.inf:
+        raise ValueError(f"alpha must be a number from 0, got {alpha!r}.")
+    return partial(refits.ridge_predictions, alpha=float(alpha))
 
 
 def _ridge_cv(alphas: Sequence[float] = ALPHAS) -> Predict:
+    positive(alphas, "alphas")
+
     def predict(X: torch.Tensor, Y: torch.Tensor, splits: Sequence[Split]) -> Iterator[torch.Tensor]:
         grid = torch.as_tensor(alphas, dtype=torch.float64, device=Y.device)
         return refits.ridge_cv_predictions(X, Y, splits, grid)

@@ -16,9 +16,26 @@ from ...models.names import nearest
 from ...models.stimuli import StimulusSet
 from ...neuro.assembly import assemble, quoted
 from ...neuro.store import load
+from .metrics import load_metric, score_kind
+from .sides import STIMULUS
 
 #: the file that makes a folder a benchmark
 DESCRIPTION = "benchmark.toml"
+#: what metrics the ceilings are bounds of
+CEILINGS = {"internal_consistency": "variance", "rsa_ceiling": "rdm"}
+#: seconds of a recording; who gives more means milliseconds
+LONGEST = 60.0
+#: entries by kind, and the kinds in words
+ENTRIES: dict[str, type] = {
+    **dict.fromkeys(
+        ("identifier", "region", "recordings", "stimuli", "presentations", "neuroids", "modality"), str
+    ),
+    **dict.fromkeys(("units", "metric", "licence", "citation"), str),
+    "metric_options": Mapping,
+    "version": int,
+    "time_bin": tuple,
+}
+WORDS = {str: "text", Mapping: "a table", int: "a whole number", tuple: "two numbers"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,9 @@ class Description:
         As :func:`cerebridge.encoding.brainscore.load_metric` takes them; ``metric_options.crossvalidation_kwargs``
         holds the splits.
     ceiling
-        ``"internal_consistency"`` from repeats, ``"rsa_ceiling"`` from subjects, or a number.
+        ``"internal_consistency"`` from repeats, of metrics that predict the recording; ``"rsa_ceiling"`` from subjects,
+        of the metric ``"rdm"``, which then is averaged over subjects; or a number above 0: the share of variance that
+        can be explained, or the highest value of a metric that predicts nothing.
     visual_degrees
         That the images covered.
     time_bin
@@ -66,6 +85,40 @@ class Description:
     licence: str = ""
     citation: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse entries that mean nothing."""
+        for entry in ENTRIES:
+            if not isinstance(getattr(self, entry), ENTRIES[entry]):
+                raise _unfit(entry, getattr(self, entry), WORDS[ENTRIES[entry]])
+        if not _is_number(self.visual_degrees) or self.visual_degrees <= 0:
+            raise _unfit("visual_degrees", self.visual_degrees, "a number above 0")
+        if len(self.time_bin) != 2 or not all(map(_is_number, self.time_bin)):
+            raise _unfit("time_bin", self.time_bin, "two numbers")
+        start, end = self.time_bin
+        if not start < end <= start + LONGEST:
+            raise _unfit("time_bin", self.time_bin, "start and end in seconds")
+        self._check_metric()
+
+    def _check_metric(self) -> None:
+        """Metric and ceiling must be there, and of one unit."""
+        load_metric(self.metric)
+        kind = score_kind(self.metric)
+        if kind is None:
+            raise _unfit("metric", self.metric, "a metric that compares a model with a recording")
+        splits = self.metric_options.get("crossvalidation_kwargs", {})
+        if not isinstance(splits, Mapping):
+            raise _unfit("crossvalidation_kwargs", splits, WORDS[Mapping])
+        if _is_number(self.ceiling):
+            if not 0 < float(self.ceiling) < np.inf:
+                raise _unfit("ceiling", self.ceiling, "a number above 0")
+        elif self.ceiling not in CEILINGS:
+            raise _unfit("ceiling", self.ceiling, f"{' or '.join(map(repr, CEILINGS))}, or a number")
+        elif CEILINGS[str(self.ceiling)] != kind:
+            raise ValueError(
+                f"the ceiling {self.ceiling!r} is no bound of what the metric {self.metric!r} gives; give a number as "
+                f"ceiling in {DESCRIPTION}{', or rsa_ceiling' if kind == 'rdm' else ''}."
+            )
+
     @classmethod
     def read(cls, folder: Path) -> Description:
         """Read ``benchmark.toml`` of a folder.
@@ -84,7 +137,7 @@ class Description:
             )
         try:
             entries = tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} cannot be read ({error}); correct it.") from None
         known = [each.name for each in fields(cls)]
         for name in entries:
@@ -93,7 +146,9 @@ class Description:
         for name in ("identifier", "region", "recordings", "stimuli"):
             if not isinstance(entries.get(name), str) or not entries[name]:
                 raise ValueError(f"{path} lacks the entry {name!r}; add it, as text.")
-        return cls(**{**entries, "time_bin": tuple(entries.get("time_bin", cls.time_bin))})
+        if isinstance(entries.get("time_bin"), list):
+            entries["time_bin"] = tuple(entries["time_bin"])
+        return cls(**entries)
 
 
 def read_stimuli(folder: Path, description: Description) -> StimulusSet:
@@ -167,16 +222,19 @@ def _of_region(array: xr.DataArray, description: Description, path: Path) -> xr.
 
 def _from_numpy(folder: Path, path: Path, description: Description) -> xr.DataArray:
     """Values and tables beside them as a labelled array."""
-    values = np.load(path, allow_pickle=False)
-    table = folder / description.presentations
-    if not table.is_file():
-        raise FileNotFoundError(
-            f"{path} needs a table of its presentations with a column stimulus_id, but there is no {table}."
+    try:
+        values = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is no .npy file of numbers ({str(error).partition('.')[0]}).") from None
+    if values.ndim != 2:
+        raise ValueError(
+            f"{path} has the shape {values.shape}; a benchmark takes presentations × neuroids, so average over a time "
+            "window first."
         )
-    presentations = pd.read_csv(table, dtype={"stimulus_id": str})
-    neuroids = {"neuroid_id": np.arange(values.shape[-1])}
+    presentations = _table(path, folder / description.presentations, "presentations", STIMULUS)
+    neuroids: Any = {"neuroid_id": np.arange(values.shape[1])}
     if description.neuroids:
-        neuroids = pd.read_csv(folder / description.neuroids)
+        neuroids = _table(path, folder / description.neuroids, "neuroids", "neuroid_id")
     return assemble(
         values,
         presentation=presentations,
@@ -185,3 +243,30 @@ def _from_numpy(folder: Path, path: Path, description: Description) -> xr.DataAr
         units=description.units,
         provenance=description.identifier,
     )
+
+
+def _table(path: Path, table: Path, what: str, column: str) -> pd.DataFrame:
+    """The table of what an ``.npy`` file holds along one of its dimensions."""
+    if not table.is_file():
+        raise FileNotFoundError(
+            f"{path} needs a table of its {what} with a column {column}, but there is no {table}."
+        )
+    try:
+        read = pd.read_csv(table, dtype={STIMULUS: str})
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{table} is no table ({str(error).strip().rstrip('.')}); write commas between columns."
+        ) from None
+    if column not in read:
+        raise ValueError(
+            f"{table} has no column {column!r}, only {', '.join(map(repr, read.columns))}; add it."
+        )
+    return read
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _unfit(entry: str, value: Any, expected: str) -> ValueError:
+    return ValueError(f"the entry {entry!r} of {DESCRIPTION} is {value!r}; it must be {expected}.")

@@ -101,7 +101,32 @@ def as_table(array: Any, name: str) -> xr.DataArray:
             f"the {name} is {' × '.join(map(str, array.dims))}; select a time bin, so that it is "
             "presentation × neuroid."
         )
+    for dim, count in array.sizes.items():
+        if not count:
+            raise ValueError(f"the {name} has no {dim}s; give some.")
+    if labels_along(array, STIMULUS, "presentation") is None:
+        raise ValueError(
+            f"the {name} has no coordinate {STIMULUS!r} along 'presentation', which its rows are found by; add it."
+        )
     return array.transpose("presentation", "neuroid")
+
+
+def labels_along(array: xr.DataArray, name: str, dim: str) -> NDArray[Any] | None:
+    """Labels of one name along one dimension, levels of indexes among them; ``None`` where there are none.
+
+    Examples
+    --------
+    >>> from cerebridge import neuro
+    >>> from cerebridge.encoding.brainscore.sides import labels_along
+    >>> brain = neuro.simulate(n_stimuli=2, n_units=3, random_state=0)
+    >>> labels_along(brain, "stimulus_id", "presentation").size, labels_along(brain, "subject", "neuroid")
+    (2, None)
+    """
+    try:
+        labels = array[name]
+    except KeyError:
+        return None
+    return np.asarray(labels.values) if labels.dims == (dim,) else None
 
 
 def finite_values(array: xr.DataArray, name: str, device: torch.device) -> torch.Tensor:
@@ -167,6 +192,10 @@ def unit_scores(values: NDArray[np.float64], labels: xr.DataArray) -> Any:
     ('split', 'neuroid')
     """
     table = neuroid_labels(labels)
+    if "neuroid_id" not in table:
+        raise ValueError(
+            "the recording has no coordinate 'neuroid_id' along 'neuroid', which scores are labelled by; add it."
+        )
     order = np.argsort(table["neuroid_id"], kind="stable")
     coords: dict[str, Any] = {name: ("neuroid", column[order]) for name, column in table.items()}
     coords["split"] = ("split", np.arange(len(values)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from ...neuro.assembly import quoted
 from ..engine.moments import Split
-from .sides import STIMULUS
+from ..parameters import whole_number
+from .sides import STIMULUS, labels_along
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,27 @@ class CrossValidation:
         ------
         TypeError
             If an option is unknown.
+        ValueError
+            If there are no splits, or sizes are given for folds.
         """
         known = [field.name for field in fields(cls)]
-        for name in options or {}:
+        given = options or {}
+        if not isinstance(given, Mapping):
+            raise TypeError(f"crossvalidation_kwargs is {given!r}; give a dictionary of {', '.join(known)}.")
+        for name in given:
             if name not in known:
                 raise TypeError(
                     f"crossvalidation_kwargs has {name!r}, which is no option; there are {', '.join(known)}."
                 )
-        return cls(**{**defaults, **(options or {})})
+        whole_number(given.get("splits", cls.splits), "splits")
+        sizes = [
+            name for name in ("train_size", "test_size") if given.get(name) not in (None, defaults.get(name))
+        ]
+        if given.get("kfold") and sizes:
+            raise ValueError(
+                f"kfold=True holds every fold out in turn; leave {sizes[0]} out, and give splits=."
+            )
+        return cls(**{**defaults, **given})
 
     def draw(self, array: xr.DataArray) -> list[Split]:
         """Training and test rows of every split.
@@ -124,14 +139,11 @@ class CrossValidation:
         )
 
     def _labels(self, array: xr.DataArray, name: str, purpose: str) -> NDArray[Any]:
-        try:
-            labels = array[name]
-        except KeyError:
-            labels = None
-        if labels is None or labels.dims != ("presentation",):
+        labels = labels_along(array, name, "presentation")
+        if labels is None:
             hint = ", or stratification_coord=None" if purpose == "stratification" else ""
             raise ValueError(
                 f"the {purpose} coordinate {name!r} is missing along 'presentation'; add it, or give another one in "
                 f"crossvalidation_kwargs{hint}."
             )
-        return np.asarray(labels.values)
+        return labels

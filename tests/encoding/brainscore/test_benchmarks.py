@@ -165,6 +165,49 @@ def rewrite(old: str, new: str) -> Change:
         ),
         (rewrite('"pls"', '"plsr"'), ValueError, "there is no metric 'plsr' here"),
         (rewrite("n_components", "components"), TypeError, "the metric 'pls' has no option 'components'"),
+        (
+            rewrite("n_components = 5", "n_components = 0"),
+            ValueError,
+            "n_components must be a whole number from 1",
+        ),
+        (lambda f: (f / "benchmark.toml").write_bytes(b"\xff"), ValueError, "benchmark.toml cannot be read"),
+        (rewrite('"pls"', '"pls_split"'), ValueError, "'pls_split'; it must be a metric that compares"),
+        (rewrite('"pls"', '"internal_consistency"'), ValueError, "it must be a metric that compares a model"),
+        (rewrite('"pls"', "3"), ValueError, "the entry 'metric' of benchmark.toml is 3; it must be text"),
+        (
+            rewrite('"pls"', '"rdm"'),
+            ValueError,
+            "is no bound of what the metric 'rdm' gives; .* or rsa_ceiling",
+        ),
+        (rewrite('"pls"', '"cka"'), ValueError, "is no bound of what the metric 'cka' gives"),
+        (rewrite('"pls"', '"reverse_pls"'), ValueError, "is no bound of what the metric 'reverse_pls' gives"),
+        (rewrite('"CC0"', '"CC0"\nceiling = "noise"'), ValueError, "it must be 'internal_consistency' or"),
+        (
+            rewrite('"CC0"', '"CC0"\nceiling = 0'),
+            ValueError,
+            "'ceiling' .* is 0; it must be a number above 0",
+        ),
+        (
+            rewrite('"CC0"', '"CC0"\nvisual_degrees = "8"'),
+            ValueError,
+            "'visual_degrees' .* is '8'; .* above 0",
+        ),
+        (rewrite('"CC0"', '"CC0"\ntime_bin = [70, 170]'), ValueError, "must be start and end in seconds"),
+        (rewrite('"CC0"', '"CC0"\ntime_bin = [0.07]'), ValueError, "'time_bin' .* must be two numbers"),
+        (rewrite("n_components = 5", "crossvalidation_kwargs = 3"), ValueError, "is 3; it must be a table"),
+        (rewrite('"CC0"', '"CC0"\nneuroids = "n.csv"'), FileNotFoundError, "needs a table of its neuroids"),
+        (lambda f: (f / "presentations.csv").write_text(""), ValueError, "presentations.csv is no table"),
+        (
+            lambda f: (f / "presentations.csv").write_text("name\n1"),
+            ValueError,
+            "presentations.csv has no column 'stimulus_id', only 'name'",
+        ),
+        (
+            lambda f: np.save(f / "responses.npy", np.zeros(3)),
+            ValueError,
+            r"has the shape \(3,\); a benchmark takes",
+        ),
+        (lambda f: (f / "responses.npy").write_bytes(b"x"), ValueError, "is no .npy file of numbers"),
     ],
 )
 def test_bad_folders_are_one_sentence(
@@ -173,6 +216,28 @@ def test_bad_folders_are_one_sentence(
     change(folder)
     with pytest.raises(error, match=message):
         read_benchmark(folder)(to_model(net, {"V4": "conv2"}, pool=2))
+
+
+def with_people(folder: Path, metric: str = "rdm") -> Any:
+    people = "\n".join(f"n{i},{'aab'[i % 3]}" for i in range(UNITS))
+    (folder / "neuroids.csv").write_text(f"neuroid_id,subject\n{people}\n")
+    text = DESCRIPTION.partition("[metric_options]")[0].replace('"pls"', f'"{metric}"')
+    (folder / "benchmark.toml").write_text(text + 'ceiling = "rsa_ceiling"\nneuroids = "neuroids.csv"\n')
+    return read_benchmark(folder)
+
+
+def test_rdms_are_compared_person_by_person(folder: Path, net: torch.nn.Module) -> None:
+    """The ceiling is that of one person's RDM, so that the score must be one person's, too."""
+    benchmark = with_people(folder)
+    found = benchmark(to_model(net, {"V4": "conv2"}, pool=2))
+    source = models.extract(net, benchmark.stimuli, ["conv2"], pool=2)
+    metric = encoding.brainscore.load_metric("rdm")
+    people = benchmark.assembly["subject"].values
+    expected = [float(metric(source, benchmark.assembly[:, people == person])) for person in "ab"]
+    assert found.attrs["raw"].attrs["subject_scores"] == pytest.approx(expected)
+    assert float(found) == pytest.approx(np.mean(expected) / float(benchmark.ceiling))
+    with pytest.raises(ValueError, match="'rsa_ceiling' is no bound of what the metric 'ridge' gives"):
+        with_people(folder, "ridge")
 
 
 def test_stimuli_that_are_not_there_are_named(folder: Path) -> None:

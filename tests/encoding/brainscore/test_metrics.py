@@ -204,6 +204,42 @@ def test_a_neuron_that_does_not_vary_is_left_out_with_a_warning() -> None:
         load_metric("ridge")(model, brain.copy(data=np.ones(brain.shape)))
 
 
+def test_more_components_than_features_are_as_many_as_there_are() -> None:
+    model, brain = arrays()
+    with pytest.warns(UserWarning, match="pls has 25 components, which Brain-Score refuses with 10 features"):
+        found = load_metric("pls")(model, brain)
+    expected = load_metric("linear_predictivity")(model, brain)
+    np.testing.assert_allclose(found.raw.values, expected.raw.values, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("pls", {"n_components": 2.5}, ValueError, "n_components must be a whole number from 1, got 2.5"),
+        ("ridge", {"alpha": -1.0}, ValueError, "alpha must be a number from 0, got -1.0"),
+        ("ridgecv", {"alphas": []}, ValueError, "alphas must be a list of positive numbers"),
+        ("ridge", {"crossvalidation_kwargs": 3}, TypeError, "crossvalidation_kwargs is 3; give a dictionary"),
+        (
+            "ridge",
+            {"crossvalidation_kwargs": {"splits": 0}},
+            ValueError,
+            "splits must be a whole number from 1",
+        ),
+        (
+            "ridge",
+            {"crossvalidation_kwargs": {"kfold": True, "test_size": 0.2}},
+            ValueError,
+            "holds every fold out in turn; leave test_size out",
+        ),
+    ],
+)
+def test_options_that_mean_nothing(
+    name: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        load_metric(name, **options)
+
+
 def without(array: xr.DataArray, name: str) -> xr.DataArray:
     return array.drop_vars(name)
 
@@ -218,6 +254,9 @@ def without(array: xr.DataArray, name: str) -> xr.DataArray:
         (lambda m, b: (m, b[[*range(N), 0]]), r"the target has the stimulus 's00' more than once; average repeats"),
         (lambda m, b: (m, b.where(b["stimulus_id"] != "s03")), r"target has .* at 1 of 80 stimuli, first 's03'"),
         (lambda m, b: (m.where(m["neuroid_id"] != "f1"), b), r"source has missing .* at 80 of 80 stimuli"),
+        (lambda m, b: (without(m, "stimulus_id"), b), r"source has no coordinate 'stimulus_id' along"),
+        (lambda m, b: (m, without(b, "neuroid_id")), r"recording has no coordinate 'neuroid_id' along"),
+        (lambda m, b: (m[:, :0], b), r"the source has no neuroids"),
         (lambda m, b: (m, b.expand_dims(time_bin=2)), r"the target is time_bin × .*; select a time bin"),
     ],
 )  # fmt: skip
