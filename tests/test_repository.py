@@ -73,6 +73,7 @@ def test_public_functions_have_runnable_examples():
         encoding.rsa,
         encoding.readouts,
         encoding.plots,
+        encoding.brainscore,
         *modules,
     ):
         for name in room.__all__:

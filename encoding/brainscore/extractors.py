@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import xarray as xr
@@ -68,6 +69,8 @@ def from_model(
     if layers is not None and (activations is model and records):
         raise ValueError(f"{type(model).__name__} does not show its layers; give region=.")
     names = (layers,) if isinstance(layers, str) else tuple(layers or ())
+    if not names and region is None:
+        raise ValueError("layers is empty; name one at least, or give region=.")
     return Extractor(activations if names else model, names, region, time_bin)
 
 
@@ -111,5 +114,8 @@ class Extractor:
     def _show(self, shown: Any) -> Any:
         if self.region is None:
             return self.model(shown, layers=list(self.layers))
-        self.model.start_recording(self.region, time_bins=[self.time_bin])
+        timed = (
+            "time_bins" in signature(self.model.start_recording).parameters
+        )  # models of layers know no time
+        self.model.start_recording(self.region, **({"time_bins": [self.time_bin]} if timed else {}))
         return self.model.look_at(shown)

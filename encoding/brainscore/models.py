@@ -97,15 +97,11 @@ def to_model(
         region: [layers] if isinstance(layers, str) else list(layers or [])
         for region, layers in region_layer_map.items()
     }
+    if not visual_degrees > 0:
+        raise ValueError(f"visual_degrees is {visual_degrees!r}; it must be above 0.")
     if isinstance(model, nn.Module):
-        known = dict(model.named_modules())
-        for region, layers in regions.items():
-            unknown = [layer for layer in layers if layer.partition("[")[0].partition(":")[0] not in known]
-            if unknown or not layers:
-                wrong = (
-                    f"no layer {unknown[0]!r}; {nearest(unknown[0], known)}" if unknown else "no layers given"
-                )
-                raise ValueError(f"for the region {region!r} the network has {wrong}.")
+        wanted = {f"the region {region!r}": layers for region, layers in regions.items()}
+        _check_layers(model, wanted | ({"behaviour": [behavioural_layer]} if behavioural_layer else {}))
         if identifier is None:
             identifier = type(model).__name__
     elif extraction:
@@ -115,6 +111,16 @@ def to_model(
     listed = [layer for layers in regions.values() for layer in layers]
     last = behavioural_layer or (listed[-1] if listed else None)
     return _subject_class()(source, regions, dict(readouts or {}), str(name), visual_degrees, last)
+
+
+def _check_layers(net: nn.Module, wanted: Mapping[str, Sequence[str]]) -> None:
+    """All layers must be there, by what they are for."""
+    known = dict(net.named_modules())
+    for purpose, layers in wanted.items():
+        unknown = [layer for layer in layers if layer.partition("[")[0].partition(":")[0] not in known]
+        if unknown or not layers:
+            wrong = f"no layer {unknown[0]!r}; {nearest(unknown[0], known)}" if unknown else "no layers given"
+            raise ValueError(f"for {purpose} the network has {wrong}.")
 
 
 @dataclass(frozen=True)
@@ -173,11 +179,12 @@ class Subject:
                 f"{self.identifier} has no layers for the region {recording_target!r}, only for "
                 f"{', '.join(map(repr, self.region_layer_map))}; add it to region_layer_map."
             )
-        bins = [TIME_BIN] if time_bins is None else time_bins
-        self._region, self._behaviour = recording_target, None
         # Brain-Score's single bins are tuples within arrays without dimensions
-        pairs = [np.asarray(each).tolist() for each in bins]
-        self._time_bins = [(float(start), float(end)) for start, end in pairs]
+        bins = [np.asarray(each).tolist() for each in ([TIME_BIN] if time_bins is None else time_bins)]
+        if not bins or not all(isinstance(each, list | tuple) and len(each) == 2 for each in bins):
+            raise ValueError(f"time_bins are {time_bins!r}; give pairs of milliseconds, [(70, 170)].")
+        self._region, self._behaviour = recording_target, None
+        self._time_bins = [(float(start), float(end)) for start, end in bins]
 
     def start_task(self, task: str, *args: Any, **kwargs: Any) -> None:
         """Perform one of Brain-Score's tasks from now on."""
@@ -255,6 +262,10 @@ def _shown(stimuli: Any) -> tuple[StimulusSet, list[int]]:
             first.stimulus_paths = stimuli.stimulus_paths
         ours = from_stimulus_set(first)
     else:
+        if isinstance(stimuli, str | Path) or not all(isinstance(path, str | Path) for path in stimuli):
+            raise TypeError(
+                f"a model looks at stimuli of ours or Brain-Score's, or a list of files, got {type(stimuli).__name__}."
+            )
         ids = [Path(path).as_posix() for path in stimuli]
         ours = StimulusSet.from_table({"path": list(dict.fromkeys(ids))})
     place = {stimulus: row for row, stimulus in enumerate(ours.table["stimulus_id"])}

@@ -64,6 +64,8 @@ def score(
         benchmark = load_plugin("benchmark", benchmark)
     if isinstance(model, str):
         model = load_plugin("model", model)
+    if not callable(benchmark) or not hasattr(benchmark, "identifier"):
+        raise TypeError(f"a benchmark or the name of one is needed, got {type(benchmark).__name__}.")
     if isinstance(model, nn.Module):
         region = getattr(benchmark, "region", "the benchmark's region")
         if region_layer_map is None:
@@ -73,6 +75,8 @@ def score(
         model = to_model(model, region_layer_map, **options)
     elif region_layer_map is not None or options:
         raise TypeError("region_layer_map and options are for networks; this model brings its own.")
+    elif not hasattr(model, "look_at"):
+        raise TypeError(f"a BrainModel, the name of one or a network is needed, got {type(model).__name__}.")
     return to_result({str(model.identifier): benchmark(model)}, benchmark)
 
 

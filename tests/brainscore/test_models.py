@@ -174,6 +174,9 @@ def test_their_models_give_labelled_arrays(net: nn.Module, stimuli: models.Stimu
     np.testing.assert_allclose(np.sort(found.values, 1), np.sort(expected.values, 1), atol=1e-6)
     for extractor in (from_model(committed(net), region="V4"), from_model(committed(net), layers="conv2")):
         np.testing.assert_array_equal(extractor(stimuli).values, found.values)
+    mapped = import_brainscore("brainscore_vision.model_helpers.brain_transformation").LayerMappedModel
+    timeless = from_model(mapped("tiny", wrapped(net), region_layer_map={"V4": "conv2"}), region="V4")
+    np.testing.assert_array_equal(timeless(stimuli).values, found.values)
     subject = to_model(from_model(wrapped(net), layers=["conv2"]), {"V4": "conv2"})
     subject.start_recording("V4")
     np.testing.assert_array_equal(subject.look_at(stimuli).values, found.values)
@@ -262,6 +265,31 @@ def test_a_benchmark_that_gives_one_number_is_a_result(net: nn.Module, folder: P
     assert result.score.shape == (1, 1, 1)
     ratio = result.score.item() / result.dataset["ceiling"].item()
     assert result.dataset["benchmark_score"].item() == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize("metric", ["rdm", "cka"])
+def test_metrics_that_predict_nothing_are_divided_by_the_ceiling(
+    metric: str, net: nn.Module, folder: Path, tmp_path: Path
+) -> None:
+    """Brain-Score's class would square the value of any metric."""
+    text = (folder / "benchmark.toml").read_text().partition("[metric_options]")[0]
+    ceiling = '"rsa_ceiling"' if metric == "rdm" else "0.5"
+    text = text.replace('"pls"', f'"{metric}"\nceiling = {ceiling}').replace(
+        '"responses.npy"', f'"{folder}/responses.npy"'
+    )
+    text = text.replace('"stimuli.csv"', f'"{folder}/stimuli.csv"').replace(
+        '"neuroids.csv"', f'"{folder}/neuroids.csv"'
+    )
+    (tmp_path / "benchmark.toml").write_text(f'{text}presentations = "{folder}/presentations.csv"\n')
+    local = read_benchmark(tmp_path)
+    theirs = to_benchmark(local, tmp_path / "images")
+    model = committed(net)
+    values = [float(local(model)), float(theirs(model))]
+    if metric == "rdm":
+        helpers = import_brainscore("brainscore_vision.benchmark_helpers.neural_common")
+        values.append(float(helpers.RSABenchmark("toy", 1, theirs._assembly, "V4", 8, 1, "")(model)))
+    np.testing.assert_allclose(values, values[0], rtol=1e-9)
+    assert float(theirs(model).raw) == pytest.approx(values[0] * float(local.ceiling))
 
 
 def test_their_preprocessing_runs_beside_a_torch_without_gpu(

@@ -110,6 +110,10 @@ def test_bad_models_are_one_sentence(net: torch.nn.Module) -> None:
         to_model(net, {"V4": "conv22"})
     with pytest.raises(ValueError, match="for the region 'V4' the network has no layers given"):
         to_model(net, {"V4": []})
+    with pytest.raises(ValueError, match="for behaviour the network has no layer 'logit'"):
+        to_model(net, {"V4": "conv2"}, behavioural_layer="logit")
+    with pytest.raises(ValueError, match="visual_degrees is 0; it must be above 0"):
+        to_model(net, {"V4": "conv2"}, visual_degrees=0)
     with pytest.raises(ValueError, match="region_layer_map is empty"):
         to_model(net, {})
     with pytest.raises(ValueError, match="the readout of 'IT' has no layers"):
@@ -121,6 +125,14 @@ def test_bad_models_are_one_sentence(net: torch.nn.Module) -> None:
         subject.look_at(stimuli())
     with pytest.raises(ValueError, match="TinyNet has no layers for the region 'IT', only for 'V4'"):
         subject.start_recording("IT")
+    with pytest.raises(ValueError, match=r"time_bins are \(70, 170\); give pairs"):
+        subject.start_recording("V4", time_bins=(70, 170))
+    subject.start_recording("V4")
+    for wrong in ("image.png", np.zeros((1, 3, 32, 32))):
+        with pytest.raises(
+            TypeError, match="a model looks at stimuli of ours or Brain-Score's, or a list of"
+        ):
+            subject.look_at(wrong)
     with pytest.raises(ValueError, match="responds the same in every trial"):
         subject.look_at(stimuli(), require_variance=True)
     other = to_model(brightness, {"V4": "green"})
@@ -129,6 +141,10 @@ def test_bad_models_are_one_sentence(net: torch.nn.Module) -> None:
         other.look_at(stimuli())
     with pytest.raises(ValueError, match="one of the two"):
         from_model(net)
+    with pytest.raises(ValueError, match="layers is empty"):
+        from_model(net, layers=[])
+    with pytest.raises(TypeError, match="a benchmark or the name of one is needed, got int"):
+        score(3, net)
     with pytest.raises(ValueError, match="TinyNet has no regions to record from; give layers="):
         from_model(net, region="V4")
 
