@@ -98,7 +98,7 @@ def _classify(modules: Mapping[str, nn.Module]) -> Iterator[_Found]:
     for attention in attentions:
         linears = list(_linears(modules, attention))
         roles |= dict.fromkeys(linears, "attention input")
-        roles[linears[-1]] = "head outputs"
+        roles[_output_projection(modules, linears)] = "head outputs"
         roles[attention] = "attention"
     for block in transformer:
         outside = [name for name in _linears(modules, block) if not attentions & set(_ancestors(name))]
@@ -136,6 +136,13 @@ def _linears(modules: Mapping[str, nn.Module], outer: str) -> list[str]:
         for name, module in modules.items()
         if _linear_size(module) and (not outer or name.startswith(f"{outer}."))
     ]
+
+
+def _output_projection(modules: Mapping[str, nn.Module], linears: list[str]) -> str:
+    """The last layer that leads back to the stream's width: behind it may stand those of relative positions."""
+    sizes = {name: _linear_size(modules[name]) or (0, 0) for name in linears}
+    width = sizes[linears[0]][0]
+    return next((name for name in reversed(linears) if sizes[name][1] == width), linears[-1])
 
 
 def _mlp_roles(sizes: Mapping[str, tuple[int, int] | None]) -> dict[str, str]:

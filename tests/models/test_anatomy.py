@@ -139,3 +139,13 @@ def test_every_layer_that_is_listed_can_be_extracted():
 def test_a_network_without_known_parts_gives_an_empty_table():
     table = models.find_layers(nn.Sequential(nn.Flatten(), nn.Identity()))
     assert table.empty and list(table) == ["layer", "module", "role", "block", "depth"]
+
+
+def test_positions_behind_the_output_projection_are_not_taken_for_it():
+    mend_torchvision()
+    swin = pytest.importorskip("torchvision.models.swin_transformer")
+    block = swin.SwinTransformerBlockV2
+    net = swin.SwinTransformer([4, 4], 16, [2], [2], [4, 4], block=block, num_classes=3)
+    table = models.find_layers(net)
+    heads = table["layer"][table["role"] == "head outputs"].tolist()
+    assert heads == [f"features.1.{k}.attn.proj:heads" for k in range(2)]
