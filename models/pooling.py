@@ -58,38 +58,6 @@ def resolve_pool(pool: Pool, layers: Sequence[str] = ()) -> Callable[[Tensor], T
     return lambda output: _average_to(output, cast(tuple[int, int], size))
 
 
-def refuse_parts(pool: Pool, layers: Sequence[str]) -> None:
-    """Refuse to pool heads and time steps as if they were rows, columns or tokens.
-
-    Parameters
-    ----------
-    pool
-        As of :func:`resolve_pool`.
-    layers
-        As they were asked for.
-
-    Raises
-    ------
-    ValueError
-        Naming the first layer with axes that ``pool`` is not about.
-
-    Examples
-    --------
-    >>> from cerebridge.models.pooling import refuse_parts
-    >>> refuse_parts(7, ["conv1", "block:mean"])
-    """
-    if pool is None or callable(pool):
-        return
-    for layer in layers:
-        parts = layer.split(":")[1:]
-        stepped = "steps" in parts and parts[-1] == "steps"
-        if stepped or any(part.partition("(")[0] == "heads" for part in parts):
-            raise ValueError(
-                f"pool={pool!r} is about feature maps and tokens, but the layer {layer!r} holds heads or steps; "
-                "extract it by itself, or give a function as pool=."
-            )
-
-
 def _keep(output: Tensor) -> Tensor:
     return output
 

@@ -27,7 +27,7 @@ from .limits import refuse_large_result, resolve_batch_size, resolve_kept_type
 from .loading import describe_network
 from .memory import LiveBytes, choose_batch, keep_freed_memory, parse_bytes
 from .names import describe
-from .pooling import Pool, refuse_parts, resolve_pool
+from .pooling import Pool, resolve_pool
 from .receptive import LONGEST_FIELD, FrameGrid, find_time_axis, measure_frames
 from .segments import Loader, Windows, bring_to_rate
 from .stimuli import StimulusSet
@@ -132,7 +132,7 @@ def extract_over_time(
         input_type=first.dtype,
         frames_first=frames_first,
         aggregate=aggregate,
-        pool=resolve_pool(pool),
+        pool=resolve_pool(pool, taps.layers),
         dtype=resolve_kept_type(dtype),
         device=resolve_device(device),
         batch_size=resolve_batch_size(batch_size),
@@ -152,7 +152,6 @@ def extract_over_time(
         "torch": torch.__version__,
         "cerebridge": __version__,
     }
-    refuse_parts(pool, taps.layers)
     warn_of_training(net)
     with evaluating(net, job.device):
         recorded = list(job.record(stimuli, rate, progress))

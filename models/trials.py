@@ -20,7 +20,7 @@ from .devices import resolve_device
 from .maps import Grid
 from .memory import LiveBytes, keep_freed_memory
 from .names import describe
-from .pooling import Pool, refuse_parts, resolve_pool
+from .pooling import Pool, resolve_pool
 from .stimuli import StimulusSet
 from .taps import Inputs, LayerTaps, Receiver
 from .zoo import fingerprint
@@ -86,7 +86,6 @@ class Setup:
         """Check what was asked for; say so where a network is in training mode and would behave otherwise."""
         names = LayerTaps(net, [layers] if isinstance(layers, str) else list(layers)).layers
         prepare = cast(Preprocess, preprocess or getattr(net, "preprocess", preprocess_by_default))
-        refuse_parts(pool, names)
         warn_of_training(net, stacklevel=4)
         return cls(
             net=net,

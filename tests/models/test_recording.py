@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -344,3 +345,11 @@ def test_what_was_heard_last_does_not_know_the_future(convolutions):
         made.append((known, bool(np.array_equal(one.values[points <= change], two.values[points <= change]))))
         assert not np.allclose(one.values[points > change + 0.1], two.values[points > change + 0.1])
     assert made == [(True, True), (False, False)]
+
+
+def test_steps_of_windows_are_not_pooled_as_places(sounds):
+    net = nn.GRU(1, 3, batch_first=True).eval()
+    with pytest.raises(ValueError, match=r"'rnn:steps' has heads or time steps"):
+        models.extract_over_time(
+            nn.Sequential(OrderedDict(rnn=net)), sounds, ["rnn:steps"], pool="global", window=0.1
+        )
