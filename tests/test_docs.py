@@ -40,7 +40,9 @@ def test_every_block_runs_without_a_warning(guide, tmp_path, monkeypatch, recwar
     code = blocks(text_of(guide))
     assert len(code) >= GUIDES[guide]
     for block in code:
-        if any(said in block and importlib.util.find_spec(package) is None for said, package in NEEDS.items()):
+        if any(
+            said in block and importlib.util.find_spec(package) is None for said, package in NEEDS.items()
+        ):
             continue
         exec(compile(block, guide, "exec"), namespace)
     assert not [str(warning.message) for warning in recwarn if warning.category is UserWarning]
@@ -66,5 +68,9 @@ def test_every_block_runs_without_a_warning(guide, tmp_path, monkeypatch, recwar
 )
 def test_every_public_name_is_described(guide, module):
     text = text_of(guide)
-    missing = [name for name in set(module.__all__) - ELSEWHERE.get(guide, set()) if not re.search(rf"\b{name}\b", text)]
+    missing = [
+        name
+        for name in set(module.__all__) - ELSEWHERE.get(guide, set())
+        if not re.search(rf"\b{name}\b", text)
+    ]
     assert not missing
