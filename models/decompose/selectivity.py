@@ -62,7 +62,8 @@ def find_selective_units(
     xarray.Dataset
         ``fold × neuroid``: ``selected``, and on the choosing and (with ``_held_out``) the other stimuli ``dprime``
         (difference of means over the root of the mean variance), ``t`` (Welch), ``selectivity_index`` (difference over
-        sum of absolute means) and the rank-sum ``p``; ``p_fdr``. Units that do not vary have 0, and p = 1.
+        sum of absolute means) and the rank-sum ``p``; ``p_fdr``. Units that do not vary have 0, and p = 1; those that
+        vary between the groups alone have an infinite d′ and t.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def _selectivity(values: Array, inside: Array, outside: Array, alternative: str)
         found = {
             "dprime": difference / np.sqrt((spread[0] + spread[1]) / 2),
             "t": difference / np.sqrt(error),
-            "selectivity_index": difference / total,
+            "selectivity_index": np.divide(difference, total, out=np.zeros_like(total), where=total > 0),
             "p": mannwhitneyu(preferred, others, axis=0, alternative=alternative, method="asymptotic").pvalue,
         }
     return {name: np.where(constant, float(name == "p"), value) for name, value in found.items()}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...neuro.assembly import assemble
 from ...neuro.progress import track
+from ..decoding import IMAGES
 from ..stimuli import StimulusSet
 
 #: linear sRGB to CIE XYZ with the white D65 (IEC 61966-2-1)
@@ -117,6 +118,7 @@ def colour_statistics(stimuli: StimulusSet, progress: bool | None = None) -> xr.
     >>> round(float(statistics.values[0, statistics["neuroid_id"].values == "luminance mean"][0]), 3)
     1.0
     """
+    require_images(stimuli, "colour")
     rows: list[dict[tuple[str, str], float]] = []
     for number, picture in enumerate(track(stimuli, "colours", total=len(stimuli), show=progress)):
         if (
@@ -144,6 +146,23 @@ def colour_statistics(stimuli: StimulusSet, progress: bool | None = None) -> xr.
         units="a.u.",
         provenance=json.dumps({"features": "colour_statistics", "stimuli": stimuli.hash}),
     )
+
+
+def require_images(stimuli: StimulusSet, name: str) -> None:
+    """Refuse stimuli that are no pictures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cerebridge import models
+    >>> from cerebridge.models.features.colour import require_images
+    >>> require_images(models.StimulusSet.from_arrays(np.zeros((1, 8, 8), np.uint8)), "colour")
+    """
+    if stimuli.medium.name != IMAGES.name:
+        raise ValueError(
+            f"the stimuli are {stimuli.medium.name}s, which have no {name} features; give images, or the frames of a "
+            "film one by one."
+        )
 
 
 def _compressed(share: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ...neuro.progress import track
 from ..stimuli import StimulusSet
+from .colour import require_images
 from .images import Lightness, extract_features
 
 Stage = Literal["S1", "C1", "C2"]
@@ -141,7 +142,8 @@ def learn_prototypes(
 ) -> Prototypes:
     """Cut patches of C1 from training pictures, at random places and sizes.
 
-    Only training pictures belong here: a prototype from a test picture would know the test.
+    Only training pictures belong here: a prototype from a test picture would know the test. Pictures of noise give
+    prototypes that know of no picture, as a control.
 
     Parameters
     ----------
@@ -176,6 +178,7 @@ def learn_prototypes(
     >>> {side: tuple(patches.shape) for side, patches in learnt.patches.items()}
     {4: (3, 4, 4, 4), 6: (3, 4, 6, 6)}
     """
+    require_images(stimuli, "hmax")
     network, sides = HMAX(size, "C1"), list(sides)
     if not sides or min(sides) < 1 or count < len(sides):
         raise ValueError(f"{count} prototypes of the sides {sides} are none; give at least one of each side.")

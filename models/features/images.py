@@ -21,7 +21,7 @@ from ...neuro.layers import Layer, label_features
 from ..activations import extract
 from ..preprocessing import Resample, resize
 from ..stimuli import StimulusSet
-from .colour import lightness, luminance
+from .colour import lightness, luminance, require_images
 
 
 def pixels(stimuli: StimulusSet, size: int = 32, resample: Resample = "bicubic") -> xr.DataArray:
@@ -57,6 +57,7 @@ def pixels(stimuli: StimulusSet, size: int = 32, resample: Resample = "bicubic")
     """
     if size < 1:
         raise ValueError(f"size is {size}; give a positive number of pixels.")
+    require_images(stimuli, "pixel")
     values = np.empty((len(stimuli), 3, size, size), np.float32)
     for row, stimulus in enumerate(stimuli):
         values[row] = np.moveaxis(resize(stimulus, size, resample), 2, 0)
@@ -145,6 +146,7 @@ def extract_features(
     >>> extract_features(torch.nn.Flatten(), "grey", stimuli, units, 4, {}).shape
     (3, 16)
     """
+    require_images(stimuli, name)
     net = nn.Sequential(OrderedDict([(name, bank)]))
     found = extract(net, stimuli, [name], preprocess=Lightness(size), **options)
     return assemble(

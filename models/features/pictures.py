@@ -48,6 +48,8 @@ def transform_picture(image: Any, transform: Callable[[Tensor], Tensor]) -> Any:
             or not (image.dtype == torch.uint8 or image.is_floating_point())
         ):
             raise _no_picture(image)
+        if not torch.isfinite(image).all():
+            raise ValueError("a picture has NaN or infinite values; repair or leave it out.")
         changed = transform(image.float() / 255 if image.dtype == torch.uint8 else image.float())
         if image.dtype == torch.uint8:
             return (changed * 255).round().clamp(0, 255).to(torch.uint8)

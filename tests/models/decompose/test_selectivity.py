@@ -77,6 +77,19 @@ def test_planted_units_are_found_and_described_without_flattery():
     assert abs(noise["dprime_held_out"].values[0, best].mean()) < 0.1
 
 
+def test_units_without_spread_have_numbers():
+    array = planted(n=40, units=4, selective=0).copy()
+    face = array["category"].values == "face"
+    for group in (face, ~face):
+        array.values[group, 0] = np.where(np.arange(group.sum()) % 2, 1.0, -1.0)
+    array.values[:, 1] = 3
+    array.values[:, 2] = face
+    found = find_selective_units(array, "face", n_folds=2)
+    assert not any(np.isnan(values).any() for name, values in found.items() if values.dtype.kind == "f")
+    assert (found["selectivity_index"].values[:, 1] == 0).all() and (found["p"].values[:, 1] == 1).all()
+    assert (found["dprime"].values[:, 2] == np.inf).all() and found["selected"].values[:, 2].all()
+
+
 def test_shuffled_labels_give_chance():
     array = planted(n=160)
     shuffled = np.random.default_rng(1).permutation(array["category"].values)

@@ -315,6 +315,7 @@ def test_textures_of_several_sizes_and_threads():
         (lambda: pooling_regions(16, 16, Gaze(fovea=40)), "no pixel lies outside the fovea"),
         (lambda: FoveatedBlur()(np.zeros((32, 32), np.uint8)), r"ndarray of uint8 with the shape \(32, 32\)"),
         (lambda: UniformBlur()(torch.zeros(1, 8, 8)), "Tensor of torch.float32"),
+        (lambda: UniformBlur()(torch.full((3, 8, 8), torch.nan)), "NaN or infinite values"),
         (lambda: UniformBlur()("a path"), "a str of no numbers"),
         (lambda: match_blur(UniformBlur(), [], UniformBlur()), "no pictures"),
         (

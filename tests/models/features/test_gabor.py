@@ -176,6 +176,23 @@ def test_what_is_no_picture_is_named():
         models.features.gabor_pyramid(stimuli)
 
 
+@pytest.mark.parametrize(
+    "compute",
+    [
+        models.features.gabor_pyramid,
+        models.features.hmax,
+        models.features.learn_prototypes,
+        models.features.pixels,
+        models.features.colour_statistics,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_texts_have_no_features_of_pictures(compute):
+    stimuli = models.StimulusSet.from_texts(["a dog", "a cat"])
+    with pytest.raises(ValueError, match="the stimuli are texts, which have no .* features; give images"):
+        compute(stimuli)
+
+
 def median_correlation(features, responses):
     """Five shuffled folds of ridge on 300 principal components, the best penalty of each neuron."""
     components = PCA(300, random_state=0).fit_transform(features.astype(np.float64))
