@@ -17,6 +17,9 @@ from .planning import WORTHWHILE
 from .scoring import SCORES, Scoring
 from .spectral import spectrum
 
+#: share of the variance of all features below which squares have lost half of the digits of a component, and more
+FAINT = 1e-8
+
 
 class Standard(NamedTuple):
     """Means and scales of the columns of a table, learned on its rows."""
@@ -69,11 +72,29 @@ def fit(X: torch.Tensor, Y: torch.Tensor, n_components: int, tol: float, max_ite
     [[1.0], [0.0]]
     """
     principal, singular, back = _principal(X)
+    found, faintest = _components(principal, singular, back, Y, n_components, tol, max_iter)
+    lost = len(singular) < min(len(X) - 1, X.shape[1]) and len(found.iterations) < n_components
+    if lost or faintest < FAINT:  # what squares have lost, or left nothing but rounding of
+        found, _ = _components(*_decomposed(X), Y, n_components, tol, max_iter)
+    return found
+
+
+def _components(
+    principal: torch.Tensor,
+    singular: torch.Tensor,
+    back: torch.Tensor,
+    Y: torch.Tensor,
+    n_components: int,
+    tol: float,
+    max_iter: int,
+) -> tuple[Components, float]:
+    """Components from principal ones, and the smallest share of the variance of all features that one of them has."""
     covariance, start = _covariance(principal, Y)
-    precision = len(singular) * torch.finfo(X.dtype).eps * float(covariance.square().sum().sqrt())
+    precision = len(singular) * torch.finfo(principal.dtype).eps * float(covariance.square().sum().sqrt())
     rotations: list[torch.Tensor] = []
     scores: list[torch.Tensor] = []
     iterations = []
+    faintest, total = 1.0, float(singular.square().sum())
     for _ in range(min(n_components, len(singular))):
         if float(covariance.square().sum().sqrt()) <= precision:
             break
@@ -84,6 +105,7 @@ def fit(X: torch.Tensor, Y: torch.Tensor, n_components: int, tol: float, max_ite
             rotation = rotation - torch.stack(rotations, 1) @ overlap
             score = score - torch.stack(scores, 1) @ overlap
         length = torch.linalg.vector_norm(score)
+        faintest = min(faintest, float(length) ** 2 / total)
         rotation, score = rotation / length, score / length
         loading = singular * score
         covariance = covariance - torch.outer(loading, rotation @ covariance)
@@ -92,32 +114,33 @@ def fit(X: torch.Tensor, Y: torch.Tensor, n_components: int, tol: float, max_ite
         scores.append(score)
         iterations.append(steps)
     if not rotations:
-        return Components(X.new_zeros(X.shape[1], 0), Y.new_zeros(Y.shape[1], 0), [])
+        return Components(back.new_zeros(len(back), 0), Y.new_zeros(Y.shape[1], 0), []), faintest
     rotated = torch.stack(rotations, 1)
     # signs are free: the largest rotation of each component is positive
     rotation = back @ rotated
     signs = rotation.gather(0, rotation.abs().argmax(0, keepdim=True)).sign()
     loadings = Y.T @ (principal @ rotated * signs).to(Y.dtype)
-    return Components(rotation * signs, loadings, iterations)
+    return Components(rotation * signs, loadings, iterations), faintest
 
 
 def coefficients(
     gram: torch.Tensor, covariance: torch.Tensor, n_components: int, tol: float, max_iter: int
-) -> torch.Tensor:
+) -> torch.Tensor | None:
     """Coefficients of the same fit from products alone, where these are at hand and a decomposition is dear.
 
     Parameters
     ----------
     gram, covariance
         Products of centred features with themselves, ``(features, features)``, and with centred targets,
-        ``(features, targets)``, in float64. Squaring costs half of the digits of directions that hardly vary.
+        ``(features, targets)``, in float64.
     n_components, tol, max_iter
         As in :func:`fit`.
 
     Returns
     -------
-    torch.Tensor
-        ``(features, targets)``.
+    torch.Tensor or None
+        ``(features, targets)``; none where a component varies so little that products have lost too many of its
+        digits, so that :func:`fit` is needed.
 
     Examples
     --------
@@ -131,6 +154,7 @@ def coefficients(
     start = covariance[:, int(there.to(torch.uint8).argmax())]
     precision = len(gram) * torch.finfo(gram.dtype).eps * float(covariance.square().sum().sqrt())
     rotations, loadings = (gram.new_zeros(len(gram), n_components) for _ in range(2))
+    faintest = FAINT * float(gram.diagonal().sum())
     for k in range(min(n_components, len(gram))):
         if float(covariance.square().sum().sqrt()) <= precision:
             break
@@ -138,9 +162,10 @@ def coefficients(
         for _ in range(2 if k else 0):  # once more than exact arithmetic needs
             rotation = rotation - rotations[:, :k] @ (loadings[:, :k].T @ rotation)
         loading = gram @ rotation
-        length = torch.dot(rotation, loading).sqrt()
-        if not float(length) > 0:
-            break
+        variance = torch.dot(rotation, loading)
+        if not float(variance) >= faintest:
+            return None
+        length = variance.sqrt()
         rotation, loading = rotation / length, loading / length
         covariance = torch.addr(covariance, loading, rotation @ covariance, alpha=-1)
         start = start - loading * torch.dot(rotation, start)
@@ -202,6 +227,13 @@ def _principal(X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     if wide:
         return vectors * singular, singular, X.T @ (vectors / singular)
     return X @ vectors, singular, vectors
+
+
+def _decomposed(X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same from the rows themselves, which takes longer and keeps the digits of directions that hardly vary."""
+    left, singular, right = torch.linalg.svd(X, full_matrices=False)
+    there = singular > max(X.shape) * torch.finfo(X.dtype).eps * singular[0]
+    return left[:, there] * singular[there], singular[there], right[there].T
 
 
 def _covariance(principal: torch.Tensor, Y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

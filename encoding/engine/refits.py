@@ -6,8 +6,7 @@ of the samples that all of its training sets hold. Sums are only ever added, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -18,9 +17,6 @@ from .spectral import spectrum
 
 #: least width of a block of features that is added to a triangle
 BLOCK = 1024
-
-#: from products of features with themselves and with targets to coefficients, ``(features, targets)``
-Weights = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def training_moments(X: torch.Tensor, Y: torch.Tensor, splits: Sequence[Split]) -> Iterator[Moments]:
@@ -99,7 +95,7 @@ def pls_predictions(
 ) -> Iterator[torch.Tensor]:
     """Held-out predictions of partial least squares, ``(test samples, targets)`` of every split.
 
-    Components are those of :func:`cerebridge.encoding.engine.pls.fit`, from moments alone.
+    Components are those of :func:`cerebridge.encoding.engine.pls.fit`, from moments alone where these tell enough.
 
     Examples
     --------
@@ -111,13 +107,14 @@ def pls_predictions(
     >>> [predicted.tolist() for predicted in pls_predictions(x, 3 * x, splits, 1)]
     [[[12.0]]]
     """
-
-    def weights(gram: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
-        return pls.coefficients(gram, products, n_components, tol, max_iter)
-
     X = narrowed(X)
     for moments, split in zip(training_moments(X, Y, splits), splits, strict=True):
-        yield _predict(X, moments, split, weights)
+        found = pls.coefficients(*_products(moments), n_components, tol, max_iter)
+        if found is None:
+            rows, columns = (centre(take(side, split.train))[0] for side in (X, Y))
+            components = pls.fit(rows, columns, n_components, tol, max_iter)
+            found = components.rotations @ components.loadings.T
+        yield _predict(X, moments, split, found)
 
 
 def ridge_predictions(
@@ -137,7 +134,7 @@ def ridge_predictions(
     """
     X = narrowed(X)
     for moments, split in zip(training_moments(X, Y, splits), splits, strict=True):
-        yield _predict(X, moments, split, partial(_ridge_weights, alpha=alpha))
+        yield _predict(X, moments, split, _ridge_weights(*_products(moments), alpha))
 
 
 def ridge_cv_predictions(
@@ -222,10 +219,14 @@ def _unit_columns(rows: torch.Tensor) -> torch.Tensor:
     return centred / length
 
 
-def _predict(X: torch.Tensor, moments: Moments, split: Split, weights: Weights) -> torch.Tensor:
-    p = X.shape[1]
-    found = weights(moments.products[:, :p].contiguous(), moments.products[:, p:].contiguous())
-    return (take(X, split.test) - moments.mean_a) @ found + moments.mean_b[p:]
+def _products(moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
+    """Products of features with themselves and with targets."""
+    p = len(moments.products)
+    return moments.products[:, :p].contiguous(), moments.products[:, p:].contiguous()
+
+
+def _predict(X: torch.Tensor, moments: Moments, split: Split, found: torch.Tensor) -> torch.Tensor:
+    return (take(X, split.test) - moments.mean_a) @ found + moments.mean_b[X.shape[1] :]
 
 
 def _ridge_weights(gram: torch.Tensor, products: torch.Tensor, alpha: float) -> torch.Tensor:

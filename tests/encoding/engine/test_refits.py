@@ -118,7 +118,34 @@ def test_components_from_products_are_those_from_samples(shape: tuple[int, int, 
     components = pls.fit(x, y, 5, 1e-6, 500)
     expected = components.rotations @ components.loadings.T
     found = pls.coefficients(x.T @ x, x.T @ y, 5, 1e-6, 500)
+    assert found is not None
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("noise", [1e-9, 1e-7, 1e-5, "float32", "outlier"])
+def test_components_that_hardly_vary_keep_their_digits(noise: float | str) -> None:
+    """Ten strong directions and many faint ones, which products of features alone would mistake for rounding."""
+    rng = np.random.default_rng(0)
+    strong = rng.standard_normal((120, 10)) @ rng.standard_normal((10, 60))
+    x = strong + (noise if isinstance(noise, float) else 0.0) * rng.standard_normal((120, 60))
+    if noise == "float32":
+        x = strong.astype(np.float32).astype(np.float64)
+    if noise == "outlier":
+        x = rng.standard_normal((120, 60))
+        x[5] *= 1e6
+    y = x @ rng.standard_normal((60, 30)) / np.abs(x).max() + rng.standard_normal((120, 30))
+    splits = shuffled(120, 2)
+    sides = [torch.from_numpy(side) for side in (x, y)]
+    for split, predicted in zip(splits, refits.pls_predictions(*sides, splits, 25), strict=True):
+        train, test = (np.asarray(rows) for rows in split)
+        expected = PLSRegression(25, scale=False).fit(x[train], y[train]).predict(x[test])
+        np.testing.assert_allclose(predicted.numpy(), expected, rtol=0, atol=1e-5)
+    if noise == 1e-7:
+        x, y = (side - side.mean(0) for side in sides)
+        assert pls.coefficients(x.T @ x, x.T @ y, 25, 1e-6, 500) is None
+        found = pls.fit(x, y, 25, 1e-6, 500)
+        peer = PLSRegression(25, scale=False).fit(x.numpy(), y.numpy()).predict(x.numpy())
+        np.testing.assert_allclose((x @ found.rotations @ found.loadings.T).numpy(), peer, atol=1e-6)
 
 
 def test_where_nothing_is_left_components_end() -> None:
@@ -126,6 +153,7 @@ def test_where_nothing_is_left_components_end() -> None:
     x = x - x.mean(0)
     y = x[:, :1] @ torch.ones(1, 4, dtype=torch.float64)
     found = pls.coefficients(x.T @ x, x.T @ y, 10, 0.0, 500)
+    assert found is not None
     assert bool(found.isfinite().all())
     torch.testing.assert_close(x @ found, y, rtol=1e-6, atol=1e-8)
 
