@@ -117,7 +117,12 @@ def measure_effect(
     kept = next((w.dtype for w in net.parameters() if w.is_floating_point()), torch.float32)
     taps = None if outputs is None else LayerTaps(net, [outputs] if isinstance(outputs, str) else outputs)
     lab = _Lab(
-        net, taps, resolve_pool(pool), Feed(stimuli, prepare, kept), batch_size, resolve_device(device)
+        net,
+        taps,
+        resolve_pool(pool, taps.layers if taps else ()),
+        Feed(stimuli, prepare, kept),
+        batch_size,
+        resolve_device(device),
     )
     rng = np.random.default_rng(random_state)
     with evaluating(net, lab.device):

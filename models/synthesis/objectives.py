@@ -62,7 +62,7 @@ class Features(nn.Module):
         super().__init__()
         self.net = net
         self.taps = LayerTaps(net, [layers] if isinstance(layers, str) else list(layers))
-        self.reduce = resolve_pool(pool)
+        self.reduce = resolve_pool(pool, self.taps.layers)
         self.prepare = prepare or prepare_like(getattr(net, "preprocess", None))
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
