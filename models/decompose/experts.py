@@ -21,6 +21,8 @@ from .selectivity import false_discovery, few, neuroid_coords, read_labels, tell
 
 #: units whose scores are sorted at a time
 BLOCK = 2048
+#: sums in another order differ in their last digits
+CLOSE = 1e-10
 
 Array = NDArray[Any]
 
@@ -112,14 +114,14 @@ def find_expert_units(
         name: torch.from_numpy(np.stack([(labels == name)[order] for order in orders])).to(where)
         for name in wanted
     }
-    parts: dict[Any, list[Array]] = {name: [] for name in wanted}
+    tallies = [_Tally(n_permutations) for _ in wanted]
     for start in track(range(0, scores.shape[1], BLOCK), "ranking units", show=progress):
         block = torch.from_numpy(np.ascontiguousarray(scores[:, start : start + BLOCK])).to(where)
-        for name, precision in zip(wanted, average_precision(block, list(found.values())), strict=True):
-            parts[name].append(precision.cpu().numpy())
-    precisions = np.stack([np.concatenate(parts[name], axis=1) for name in wanted])
+        for tally, precision in zip(tallies, average_precision(block, list(found.values())), strict=True):
+            tally.add(precision.cpu().numpy())
     prevalence = [float((labels == name).mean()) for name in wanted]
-    return _experts(activations, wanted, prevalence, precisions, {"over": over, "random_state": random_state})
+    facts = {"over": over, "random_state": random_state, "n_permutations": int(n_permutations)}
+    return _experts(activations, wanted, prevalence, tallies, facts)
 
 
 def ablate_experts(
@@ -256,34 +258,52 @@ def average_precision(scores: Tensor, positives: Sequence[Tensor]) -> list[Tenso
     return out
 
 
+class _Tally:
+    """Expertise of all units for one relation beside what permuted labels give, of which only sums are kept."""
+
+    def __init__(self, n_permutations: int) -> None:
+        self.observed: list[Array] = []
+        self.reached: list[Array] = []
+        self.largest = np.zeros(n_permutations)
+        self.total = np.zeros(n_permutations)
+
+    def add(self, precision: Array) -> None:
+        """Take more units: the true labels' average precision, then the permuted ones' (1 + permutations × units)."""
+        observed, null = precision[0], precision[1:]
+        self.observed.append(observed)
+        self.reached.append((null >= observed - CLOSE).sum(axis=0))
+        if len(null):
+            self.largest = np.maximum(self.largest, null.max(axis=1))
+            self.total += null.sum(axis=1)
+
+
 def _experts(
     activations: xr.DataArray,
     wanted: list[Any],
     prevalence: list[float],
-    precisions: Array,
+    tallies: Sequence[_Tally],
     facts: dict[str, Any],
 ) -> xr.Dataset:
-    """Expertise beside what permuted labels give; ``precisions`` is relation × (1 + permutation) × unit."""
-    observed, null = precisions[:, 0], precisions[:, 1:]
+    observed = np.stack([np.concatenate(tally.observed) for tally in tallies])
     rank = np.argsort(np.argsort(-observed, axis=1, kind="stable"), axis=1, kind="stable")
     both = ("relation", "neuroid")
     variables: dict[str, Any] = {"expertise": (both, observed), "rank": (both, rank)}
-    n = null.shape[1]
+    n = facts["n_permutations"]
     if n:
-        # sums in another order differ in their last digits
-        reached = observed[:, None] - 1e-10
-        p = (1 + (null >= reached).sum(axis=1)) / (n + 1)
-        largest = null.max(axis=2, keepdims=True)
+        p = (1 + np.stack([np.concatenate(tally.reached) for tally in tallies])) / (n + 1)
+        largest = np.stack([np.sort(tally.largest) for tally in tallies])
+        above = [
+            n - np.searchsorted(null, each - CLOSE) for null, each in zip(largest, observed, strict=True)
+        ]
         variables |= {
             "p": (both, p),
             "p_fdr": (both, np.stack([false_discovery(each) for each in p])),
-            "p_max": (both, (1 + (largest >= reached).sum(axis=1)) / (n + 1)),
-            "null_mean": ("relation", null.mean(axis=(1, 2))),
-            "null_max": ("relation", largest.mean(axis=(1, 2))),
+            "p_max": (both, (1 + np.stack(above)) / (n + 1)),
+            "null_mean": ("relation", [tally.total.mean() / observed.shape[1] for tally in tallies]),
+            "null_max": ("relation", largest.mean(axis=1)),
         }
     variables["prevalence"] = ("relation", prevalence)
     coords = {"relation": wanted, **neuroid_coords(activations)}
-    facts |= {"n_permutations": n}
     return xr.Dataset(variables, coords, {"provenance": tell(facts, activations)})
 
 

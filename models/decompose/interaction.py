@@ -22,7 +22,7 @@ from ..devices import resolve_device
 from ..interventions import intervene
 from ..names import nearest
 from ..taps import Inputs, LayerTaps, evaluating, run_network
-from .bases import Basis
+from .bases import Basis, Moments
 from .rows import relabel
 from .states import cut_batches
 
@@ -309,7 +309,7 @@ class LocalInteractionBasis(BaseEstimator):
     def _measure(self, batches: list[Any]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """Mean, principal directions and variances of every layer."""
         taps = LayerTaps(self.net, list(self.layers))
-        rows: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
+        seen: dict[str, Moments] = {}
 
         def receive(layer: str, output: Tensor) -> None:
             flat = output.flatten(1)
@@ -317,16 +317,15 @@ class LocalInteractionBasis(BaseEstimator):
                 raise ValueError(
                     f"the layer {layer!r} has {flat.shape[1]} units, more than {WIDEST}; take one after pooling."
                 )
-            rows[layer].append(flat.double().cpu())
+            seen.setdefault(layer, Moments(flat.shape[1])).add(flat.double().cpu())
 
         for batch in batches:
             taps.run(batch, receive)
         out = {}
-        for layer, parts in rows.items():
-            values = torch.cat(parts)
-            mean = values.mean(0)
-            variances, vectors = torch.linalg.eigh((values - mean).T @ (values - mean) / len(values))
-            if float(variances[-1]) <= 1e-12 * float(values.square().mean()):
+        for layer, moments in seen.items():
+            variances, vectors = torch.linalg.eigh(moments.covariance)
+            mean = moments.mean
+            if float(variances[-1]) <= 1e-12 * float(mean.square().mean() + variances.clamp_min(0).mean()):
                 raise ValueError(f"the layer {layer!r} does not vary over the inputs; give others.")
             kept = variances.flip(0) > self.tolerance * variances[-1]
             out[layer] = (mean, vectors.flip(1)[:, kept], variances.flip(0)[kept])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -55,6 +56,13 @@ def test_planted_experts_are_the_first_and_all_others_are_at_chance():
     assert float(found["null_max"]) == pytest.approx(0.60, abs=0.02)
     assert (found["p_max"].values[:20] == 1 / 51).all() and (found["p_max"].values[20:] > 0.05).mean() > 0.99
     assert abs((found["p"].values[20:] < 0.1).mean() - 0.1) < 0.03
+
+
+def test_blocks_of_units_are_of_no_account(monkeypatch):
+    array = planted(n=60, units=50, experts=3)
+    whole = find_expert_units(array, n_permutations=20)
+    monkeypatch.setattr("cerebridge.models.decompose.experts.BLOCK", 7)
+    xr.testing.assert_allclose(find_expert_units(array, n_permutations=20), whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])

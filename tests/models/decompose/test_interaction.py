@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from cerebridge import models, neuro
 from cerebridge.models.decompose import LocalInteractionBasis
+from cerebridge.models.decompose.bases import Moments
 from cerebridge.models.training import train
 
 
@@ -39,6 +40,15 @@ def test_a_linear_layer_interacts_along_the_diagonal_alone_and_principal_compone
     assert off_diagonal(basis.edges_["0"]) < 1e-10
     pca = basis.edges(data(), "pca")["0"]
     assert pca.shape == (8, 12) and off_diagonal(pca) > 0.2
+
+
+def test_moments_of_parts_are_those_of_all_rows():
+    rows = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e6
+    moments = Moments(4)
+    for part in rows.split([1, 20, 29]):
+        moments.add(part)
+    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(moments.covariance, np.cov(rows.numpy().T, bias=True), atol=1e-8)
 
 
 def test_directions_that_do_not_vary_or_are_not_read_are_left_out():
