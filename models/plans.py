@@ -11,7 +11,7 @@ import torch
 from .batches import count_decoders
 from .memory import LABEL_BYTES, WORKSPACE, choose_batch, format_bytes, plan_batches
 from .reduction import PCA, Reduction
-from .trials import Trial
+from .trials import PROBE, Trial
 
 #: stimuli a shard at most where features are reduced, so that not too much is computed again after a kill
 REDUCED_ROWS = 1024
@@ -192,9 +192,11 @@ def plan_gram(
         If a batch, or one feature of all stimuli, does not fit.
     """
     need = {"forward": trial.forward, "inputs": trial.inputs, "outputs": 0.0}
-    # sums of one layer beside the result, products that are added to them, and a block of features without its mean
+    # sums of one layer beside the result, products that are added to them, a block of features without its mean, and
+    # what the trial run leaves with the allocator
     sizes = {layer: trial.size(layer) for layer in trial.order}
     fixed = n_stimuli * (24 * n_stimuli + 12 * min(GRAM_COLUMNS, max(sizes.values())))
+    fixed += PROBE * trial.forward
     kept_bytes = n_stimuli * trial.inputs
     batch_size = choose_batch(
         trial.forward, trial.inputs, 0, free=memory - fixed, batch_size=batch_size, device=device
