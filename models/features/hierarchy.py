@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...neuro.progress import track
+from ..names import describe
 from ..stimuli import StimulusSet
 from .colour import require_images
 from .images import Lightness, extract_features
@@ -125,7 +126,7 @@ def hmax(
     network = HMAX(size, stage, prototypes, sharpness)
     facts: dict[str, Any] = {"stage": stage, "size": size}
     if prototypes is not None:
-        facts |= {"sharpness": sharpness, "prototypes": len(prototypes), "learnt_from": prototypes.source}
+        facts |= {"sharpness": sharpness, "prototypes": describe(prototypes)}
     units = network.units
     options = {"memory": memory, "device": device, "progress": progress}
     return extract_features(network, "hmax", stimuli, units, size, facts, **options)

@@ -130,7 +130,7 @@ def motion_energy(
         parts.append((name, _course(used, clip, bins, place, budget, show)))
     facts = {
         "features": "motion_energy",
-        "bank": type(used).__name__,
+        "bank": f"{type(used).__name__}({used.extra_repr()})",
         "weights": fingerprint(used),
     }
     return assemble_course(
@@ -199,6 +199,14 @@ class MotionBank(Bank):
         self.filters: Tensor
         self.register_buffer("filters", self._temporal(window, rate))
         self._units = pd.concat([self._table(k) for k in range(len(self.frequencies))], ignore_index=True)
+
+    def extra_repr(self) -> str:
+        """What sets it apart from other banks, for records."""
+        return (
+            f"rate={self.rate:g}, size={self.size}, frequencies={self.frequencies}, "
+            f"temporal_frequencies={self.temporal_frequencies}, directions={2 * len(self.orientations)}, "
+            f"frames={self.frames}, compression={self.compression!r}"
+        )
 
     @property
     def units(self) -> pd.DataFrame:

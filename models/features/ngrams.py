@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -46,6 +47,21 @@ def cut_words(corpus: Corpus) -> list[list[str]]:
     return texts
 
 
+def hash_texts(texts: Sequence[Sequence[str]]) -> str:
+    """Hash words, texts and their order.
+
+    Examples
+    --------
+    >>> from cerebridge.models.features.ngrams import hash_texts
+    >>> hash_texts([["a", "dog"]]) == hash_texts([["a"], ["dog"]])
+    False
+    """
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update("\0".join(text).encode() + b"\n\0")
+    return digest.hexdigest()[:8]
+
+
 class NGram:
     """An n-gram model with Witten–Bell smoothing: contexts that led to many different words are trusted less.
 
@@ -78,12 +94,18 @@ class NGram:
         self.order = order
         #: how often each word followed each context
         self.counts: dict[tuple[str, ...], Counter[str]] = {}
-        for text in cut_words(corpus):
+        texts = cut_words(corpus)
+        self._hash = hash_texts(texts)
+        for text in texts:
             for at, word in enumerate(text):
                 for length in range(min(order, at + 1)):
                     context = tuple(text[at - length : at])
                     self.counts.setdefault(context, Counter())[word] += 1
         self._totals = {context: sum(found.values()) for context, found in self.counts.items()}
+
+    def __repr__(self) -> str:
+        """Say what was counted."""
+        return f"NGram(order={self.order}, {self._totals[()]} words, hash {self._hash})"
 
     @property
     def vocabulary(self) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..names import describe
 from .motion import Bank
 
 #: where each parameter may lie; inside, a sigmoid keeps it
@@ -88,6 +89,15 @@ class MotionPathway(Bank):
             {name: nn.Parameter(_unbounded(name, start)) for name, start in _design(scales).items()}
         )
         self.pooling = nn.Parameter(torch.zeros(pool))
+
+    def extra_repr(self) -> str:
+        """What sets it apart from other paths beside its parameters, for records."""
+        factors = [round(factor, 3) for factor in self.factors]
+        return (
+            f"size={self.size}, factors={factors}, stride={self.stride}, front={describe(self.front)}, "
+            f"pixels={self.pixels}, taps={self.taps}, pool={len(self.pooling)}, gain={self.gain:g}, "
+            f"semisaturation={self.semisaturation:g}, floor={self.floor:g}"
+        )
 
     @property
     def parameters_of_units(self) -> dict[str, Tensor]:
@@ -213,6 +223,10 @@ class MTPooling(Bank):
         self.path, self.stride, self.concentration = path, stride, concentration
         self.preferred: Tensor
         self.register_buffer("preferred", 2 * math.pi * torch.arange(directions) / directions)
+
+    def extra_repr(self) -> str:
+        """What sets it apart from others over the same path, for records."""
+        return f"directions={len(self.preferred)}, concentration={self.concentration:g}, stride={self.stride}"
 
     def forward(self, film: Tensor) -> Tensor:
         """Responses to films (n × frames × size × size), n × later frames × units."""

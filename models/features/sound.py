@@ -183,6 +183,7 @@ def envelope(
         ]
         parts.append((name, np.mean(kept, axis=0)))
     facts = {"features": "envelope", "bands": bands, "exponent": exponent, "stimuli": clips.hash}
+    facts |= {"lowest": lowest, "highest": highest} if bands else {}
     return assemble_course(
         parts, sfreq, {"neuroid_id": ["envelope"], "layer": "envelope"}, units="a.u.", facts=facts
     )

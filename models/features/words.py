@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from ...neuro.assembly import Table, assemble
 from ...neuro.progress import track
 from ..devices import resolve_device
+from ..loading import describe_network
 from ..names import describe
 from ..stimuli import StimulusSet
 from ..taps import evaluating
 from ..tokens import Tokens, find_words, limit_of, resolve_tokenizer
 from .courses import assemble_course
-from .ngrams import Corpus, NGram, cut_words
+from .ngrams import Corpus, NGram, cut_words, hash_texts
 
 
 def word_rate(onsets: Any, *, duration: float, sfreq: float = 100.0) -> xr.DataArray:
@@ -92,13 +93,15 @@ def word_statistics(
     >>> models.features.word_statistics("a dog", ["a"] * 9 + ["dog"]).values.round().tolist()
     [[1.0, 9.0], [3.0, 8.0]]
     """
-    counts = Counter(word.casefold() for text in cut_words(corpus) for word in text)
+    counted = cut_words(corpus)
+    counts = Counter(word.casefold() for text in counted for word in text)
     stimuli = _as_texts(texts)
     table = find_words(list(stimuli), stimuli.table["stimulus_id"].tolist(), words)
     of_a_billion = 1e9 / (sum(counts.values()) + len(counts))
     frequency = [np.log10((counts[word.casefold()] + 1) * of_a_billion) for word in table["word"]]
     length = [sum(letter.isalnum() for letter in word) for word in table["word"]]
-    facts = {"features": "word_statistics", "corpus": sum(counts.values()), "stimuli": stimuli.hash}
+    facts = {"features": "word_statistics", "stimuli": stimuli.hash}
+    facts |= {"corpus": f"{sum(counts.values())} words, hash {hash_texts(counted)}"}
     return _of_words(np.stack([length, frequency], 1), table, stimuli, ["length", "frequency"], "a.u.", facts)
 
 
@@ -176,7 +179,8 @@ def surprisal(
                 bits[rows, 0] = model.surprisal(table["word"].iloc[rows].tolist())
             elif reader is not None:
                 bits[rows, 0] = reader.read(text, table.iloc[rows], str(ids[number]))
-    facts = {"features": "surprisal", "model": _name(model), "stimuli": stimuli.hash}
+    facts = {"features": "surprisal", "start": start, "max_length": max_length, "stimuli": stimuli.hash}
+    facts |= describe_network(model) if isinstance(model, nn.Module) else {"model": describe(model)}
     return _of_words(bits, table, stimuli, ["surprisal"], "bit", facts)
 
 
@@ -251,12 +255,6 @@ def _as_texts(texts: StimulusSet | str | Sequence[str]) -> StimulusSet:
             raise ValueError("the stimuli are no texts; build them with StimulusSet.from_texts.")
         return texts
     return StimulusSet.from_texts([texts] if isinstance(texts, str) else list(texts))
-
-
-def _name(model: Any) -> str:
-    if isinstance(model, nn.Module):
-        return type(model).__name__
-    return f"NGram of order {model.order}" if isinstance(model, NGram) else describe(model)
 
 
 def _of_words(
