@@ -79,7 +79,8 @@ def fit_curve(
             f"{len(y)} points are too few for {len(bounds) + 2} unknowns; give at least one more."
         )
     low, high = np.log(np.array(bounds, float)).T
-    total = max(float(np.square(y - y.mean()).sum()), np.finfo(float).tiny)
+    # what does not vary is explained by its offset, but for rounding
+    total = float(np.square(y - y.mean()).sum()) or max(1.0, float(np.square(y).sum()))
 
     def solve(logs: Array) -> tuple[Array, Array]:
         columns = np.stack([shape(x, *np.exp(logs)), np.ones_like(x)], axis=1)

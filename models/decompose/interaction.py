@@ -291,6 +291,8 @@ class LocalInteractionBasis(BaseEstimator):
                 f"the layer {layer!r} has {len(basis.mean)} units, but the activations have the shape "
                 f"{tuple(rows.shape)}; give rows × units, without pooling."
             )
+        if not bool(torch.isfinite(rows).all()):
+            raise ValueError(f"the activations of {layer!r} have NaN or infinite values; drop these rows.")
         features = (rows.double() - basis.mean.to(rows.device)) @ basis.vectors.to(rows.device)
         return features.to(rows.dtype if rows.is_floating_point() else torch.float64)
 

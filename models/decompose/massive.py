@@ -120,7 +120,8 @@ def fit_massive_course(ratio: xr.DataArray, *, n_starts: int = 32, random_state:
     xarray.Dataset
         By ``layer``: ``A``, ``lambda``, ``gamma`` (per step), ``t0``, ``K``, ``r2``; ``peak``, the step of the highest
         value (NaN without one within the steps seen); ``kind``: ``"early peak"``, ``"log increase"`` (it rises as far
-        as was seen) or ``"decrease"``. The parameters trade off with each other: trust the curve, its peak and kind.
+        as was seen), ``"decrease"`` or ``"constant"``. The parameters trade off with each other: trust the curve, its
+        peak and kind.
 
     Raises
     ------
@@ -151,6 +152,8 @@ def fit_massive_course(ratio: xr.DataArray, *, n_starts: int = 32, random_state:
         raise ValueError(
             f"there are {len(steps)} checkpoints; a course of five parameters needs at least seven."
         )
+    if np.ptp(steps) == 0:
+        raise ValueError(f"all checkpoints are of the training step {steps[0]:g}; give each its own.")
     by_layer = ratio.transpose("checkpoint", ...).values.reshape(len(steps), -1).T
     table = pd.DataFrame([_fit_layer(steps, values, n_starts, random_state) for values in by_layer])
     others = [dim for dim in ratio.dims if dim != "checkpoint"]
@@ -197,6 +200,7 @@ def _fit_layer(steps: Array, values: Array, n_starts: int, random_state: int) ->
     within = first < peak < float(steps.max())
     start, end = fit.scale * _shape(gamma * steps[[steps.argmin(), steps.argmax()]] + t0, decay)
     kind = "early peak" if within and fit.scale > 0 else "log increase" if end > start else "decrease"
+    kind = "constant" if np.ptp(values) <= 1e-9 * np.abs(values).max() else kind
     return {
         "A": fit.scale,
         "lambda": decay,

@@ -113,6 +113,13 @@ def find_neuron_path(
         raise ValueError(f"rules={list(rules)!r}: use {', '.join(map(repr, RULES))}.")
     if score not in ("probability", "logit"):
         raise ValueError(f"score={score!r} is unknown; use 'probability' or 'logit'.")
+    for option, value in (("n_steps", n_steps), ("n_candidates", n_candidates)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} is {value}; give at least 1.")
+    if not isinstance(inputs, Tensor) or not inputs.numel() or not torch.isfinite(inputs).all():
+        raise ValueError(
+            "the inputs are no tensor of finite values; give one batch, as the network takes it."
+        )
     names = layers_of(net, "mlp post", layers)
     where = resolve_device(device)
     found = []
@@ -349,6 +356,10 @@ def _targets(net: nn.Module, inputs: Tensor, target: int | Sequence[int] | None)
         output = first_tensor(net(inputs))
     if output.ndim != 2:
         raise ValueError(f"the network gives the shape {tuple(output.shape)}; paths need batch × classes.")
+    if target is not None and np.shape(target) not in ((), (len(inputs),)):
+        raise ValueError(
+            f"there are {np.size(target)} targets for {len(inputs)} inputs; give one for each, or one."
+        )
     goals = output.argmax(1).tolist() if target is None else np.broadcast_to(target, len(inputs)).tolist()
     for goal in goals:
         if not 0 <= goal < output.shape[1]:

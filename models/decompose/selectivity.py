@@ -94,6 +94,10 @@ def find_selective_units(
         raise ValueError(f"alpha is {alpha!r}; give a false discovery rate between 0 and 1.")
     if alternative not in ("greater", "two-sided"):
         raise ValueError(f"alternative={alternative!r} is unknown; use 'greater' or 'two-sided'.")
+    if not isinstance(n_folds, int | np.integer) or n_folds < 2:
+        raise ValueError(
+            f"n_folds is {n_folds!r}; give at least 2, of which one describes what the others chose."
+        )
     values, named = _stimuli(activations, read_labels(activations, labels))
     inside = np.isin(named, _listed(preferred))
     outside = ~inside if against is None else np.isin(named, _listed(against)) & ~inside

@@ -74,7 +74,7 @@ def report_voids(
     >>> decompose.report_voids(net, torch.ones(1, 1, 4), ["0", "1", "2"])["active"].values[:, 0].tolist()
     [True, True, True]
     """
-    if alpha < 0:
+    if not alpha >= 0:
         raise ValueError(f"alpha is {alpha!r}; give a share of the range of changes, 0 or more.")
     blocks = layers_of(net, "residual stream", layers)
     stream = [f"{blocks[0]}:input", *blocks] if blocks else []

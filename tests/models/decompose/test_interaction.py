@@ -180,6 +180,8 @@ def test_extracted_activations_become_features():
         ValueError, match=r"'conv3' has 1024 units, but the activations have the shape \(20, 64\)"
     ):
         basis.transform(models.extract(net, stimuli, ["conv3"], pool="global"))
+    with pytest.raises(ValueError, match="activations of 'conv3' have NaN"):
+        basis.transform(np.full((2, 1024), np.nan), "conv3")
     with pytest.raises(ValueError, match="the layer 'conv1' was not fitted"):
         basis.transform(models.extract(net, stimuli, ["conv1"]))
 

@@ -93,6 +93,14 @@ def test_noise_is_not_explained():
     assert float(fit_massive_course(noise, n_starts=8)["r2"]) < 0.5
 
 
+def test_what_does_not_change_has_no_course():
+    flat = xr.DataArray(np.full(10, 7.0), [("checkpoint", np.arange(10.0))])
+    fitted = fit_massive_course(flat, n_starts=4)
+    assert str(fitted["kind"].values) == "constant" and float(fitted["K"]) == pytest.approx(7, abs=1e-3)
+    with pytest.raises(ValueError, match="all checkpoints are of the training step 3"):
+        fit_massive_course(flat.assign_coords(checkpoint=np.full(10, 3.0)))
+
+
 def test_curves_have_enough_points_that_are_numbers():
     with pytest.raises(ValueError, match="3 points are too few for 3 unknowns"):
         fit_curve(lambda x, a: x**a, [1, 2, 3], [1, 2, 3], [(0.1, 1)])

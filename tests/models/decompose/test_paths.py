@@ -144,11 +144,16 @@ def test_the_network_is_left_as_it_was():
         ({"rules": ["random"]}, "use 'joint', 'share', 'activation', 'influence'"),
         ({"score": "loss"}, "score='loss' is unknown"),
         ({"layers": ["layers.9"]}, "no layer 'layers.9'"),
+        ({"target": [0, 1, 0]}, "3 targets for 1 inputs"),
+        ({"n_steps": 0}, "n_steps is 0; give at least 1"),
+        ({"n_candidates": 0}, "n_candidates is 0; give at least 1"),
+        ({"inputs": inputs(1) * torch.nan}, "no tensor of finite values"),
+        ({"inputs": np.zeros((1, 2))}, "no tensor of finite values"),
     ],
 )
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
-        find_neuron_path(Product(), inputs(1), **{"target": 1, "layers": NAMES, **options})
+        find_neuron_path(Product(), **{"inputs": inputs(1), "target": 1, "layers": NAMES, **options})
 
 
 def test_layers_and_outputs_that_are_no_units():

@@ -152,6 +152,7 @@ def test_the_order_of_units_is_of_no_account(seed):
         ({"preferred": "face", "against": "dog"}, "0 stimuli are against"),
         ({"preferred": ["face", "house", "tool"]}, "0 stimuli are against .'all others'"),
         ({"preferred": "face", "alpha": 2}, "alpha is 2"),
+        ({"preferred": "face", "n_folds": 1}, "n_folds is 1; give at least 2"),
         ({"preferred": "face", "alternative": "less"}, "alternative='less' is unknown"),
         ({"preferred": "face", "labels": [None] * 80}, "label of presentation 0 is missing"),
     ],

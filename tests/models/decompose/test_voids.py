@@ -114,6 +114,7 @@ def test_the_last_active_state_is_what_comes_out():
     ("options", "message"),
     [
         ({"alpha": -1}, "alpha is -1; give a share"),
+        ({"alpha": np.nan}, "alpha is nan; give a share"),
         ({"layers": None}, "Sequential has no layers that are known as 'residual stream'; name them"),
         ({"layers": ["0", "9"]}, "no layer '9'"),
     ],
