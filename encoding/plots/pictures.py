@@ -134,6 +134,8 @@ def _draw(axis: Axes, picture: NDArray[Any] | None, text: str, framed: bool) -> 
         spine.set_linewidth(1.8)
     if picture is None:
         return
-    limits: dict[str, Any] = {"vmin": 0, "vmax": 255 if picture.dtype == np.uint8 else 1} if picture.ndim == 2 else {}
+    limits: dict[str, Any] = (
+        {"vmin": 0, "vmax": 255 if picture.dtype == np.uint8 else 1} if picture.ndim == 2 else {}
+    )
     axis.imshow(picture, cmap="gray", interpolation="antialiased", **limits)
     axis.text(0.5, -0.035, text, transform=axis.transAxes, ha="center", va="top", fontsize=7.5, color=MUTED)

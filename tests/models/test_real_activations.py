@@ -89,7 +89,9 @@ def test_a_middle_block_predicts_v4_and_pixels_hardly_do(mobilenet, data):
     responses = np.load(folder / "responses_repeat_averaged" / "responses_210224.npy").T
     features = models.extract(mobilenet, stimuli, ["features.10"], pool=7)
     assert median_correlation(features.values, responses) == pytest.approx(0.536, abs=0.01)
-    assert median_correlation(models.features.pixels(stimuli).values, responses) == pytest.approx(0.18, abs=0.02)
+    assert median_correlation(models.features.pixels(stimuli).values, responses) == pytest.approx(
+        0.18, abs=0.02
+    )
     permuted = responses[np.random.default_rng(0).permutation(len(responses))]
     assert median_correlation(features.values, permuted) < 0.1
 

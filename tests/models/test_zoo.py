@@ -113,7 +113,9 @@ def test_damaged_files_are_named(tmp_path, tiny_weights):
 
 def test_files_with_code_are_refused(tmp_path):
     torch.save(models.TinyNet(), tmp_path / "whole.pt")
-    with pytest.raises(ValueError, match="whole.pt is damaged or holds other things than tensors, which are never"):
+    with pytest.raises(
+        ValueError, match="whole.pt is damaged or holds other things than tensors, which are never"
+    ):
         models.load("tiny", weights=tmp_path / "whole.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ValueError, match="holds no dictionary of tensors"):
