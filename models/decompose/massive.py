@@ -120,8 +120,8 @@ def fit_massive_course(ratio: xr.DataArray, *, n_starts: int = 32, random_state:
     xarray.Dataset
         By ``layer``: ``A``, ``lambda``, ``gamma`` (per step), ``t0``, ``K``, ``r2``; ``peak``, the step of the highest
         value (NaN without one within the steps seen); ``kind``: ``"early peak"``, ``"log increase"`` (it rises as far
-        as was seen), ``"decrease"`` or ``"constant"``. The parameters trade off with each other: trust the curve, its
-        peak and kind.
+        as was seen), ``"decrease"`` or ``"constant"``. The parameters trade off with each other: trust the curve
+        (:func:`models.decompose.massive.course` draws it), its peak and kind.
 
     Raises
     ------
