@@ -316,9 +316,11 @@ def to_benchmark(benchmark: LocalBenchmark, folder: str | Path) -> Any:
     """
     helpers = import_brainscore("brainscore_vision.benchmark_helpers.neural_common")
     score_class = import_brainscore("brainscore_core.metrics").Score
-    stimuli = to_stimulus_set(benchmark.stimuli, folder, benchmark.identifier)
+    # activations that a user of Brain-Score keeps are found by this name, which other images must not share
+    named = f"{benchmark.identifier}.{benchmark.stimuli.hash[:8]}"
+    stimuli = to_stimulus_set(benchmark.stimuli, folder, named)
     assembly = _in_time(benchmark.assembly, benchmark.description.time_bin)
-    assembly.attrs.update(stimulus_set=stimuli, stimulus_set_identifier=benchmark.identifier)
+    assembly.attrs.update(stimulus_set=stimuli, stimulus_set_identifier=named)
 
     def ceiling() -> Any:
         found = benchmark.ceiling

@@ -17,6 +17,10 @@ rsa_ceiling                                ceiling: RDMs of people against their
 
 All work with and without Brain-Score: labelled arrays give a labelled score, Brain-Score's assemblies its ``Score``,
 with ``raw`` (split × neuroid) and ``error`` (standard error over splits) among the attributes.
+
+Where rounding decides, ours is the exact answer and theirs is not: least squares, and partial least squares, with more
+components than features have directions; alignment of values far from zero, which theirs does not centre, or of
+tiny ones, to which it adds 1e-12.
 """
 
 from __future__ import annotations

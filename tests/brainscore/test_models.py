@@ -222,6 +222,8 @@ def test_a_folder_is_a_benchmark_of_theirs(net: nn.Module, folder: Path, tmp_pat
     np.testing.assert_allclose(values, values[0], rtol=1e-9)
     assert values[0] > 0
     assert float(theirs.ceiling) == pytest.approx(float(local.ceiling))
+    name = theirs._assembly.stimulus_set.identifier
+    assert name == theirs._assembly.attrs["stimulus_set_identifier"] == f"toy.V4-pls.{local.stimuli.hash[:8]}"
 
 
 def test_their_metric_in_the_place_of_ours_gives_the_same(
