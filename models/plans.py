@@ -196,7 +196,7 @@ def plan_gram(
     # what the trial run leaves with the allocator
     sizes = {layer: trial.size(layer) for layer in trial.order}
     fixed = n_stimuli * (24 * n_stimuli + 12 * min(GRAM_COLUMNS, max(sizes.values())))
-    fixed += PROBE * trial.forward
+    fixed += math.ceil(PROBE * trial.forward)
     kept_bytes = n_stimuli * trial.inputs
     batch_size = choose_batch(
         trial.forward, trial.inputs, 0, free=memory - fixed, batch_size=batch_size, device=device
