@@ -19,7 +19,16 @@ GUIDES = {"encoders": 9, "similarity": 9, "networks": 9, "brainscore": 6}
 NEEDS = {"from distributed": "distributed", "# with Brain-Score": "brainscore_vision"}
 #: what belongs to several guides, or to none
 ELSEWHERE = {
-    "encoders": {"Result", "ShrinkageLDA", "clusters", "geometry", "information", "load", "rsa"},
+    "encoders": {
+        "Result",
+        "ShrinkageLDA",
+        "brainscore",
+        "clusters",
+        "geometry",
+        "information",
+        "load",
+        "rsa",
+    },
 }
 
 
