@@ -1,10 +1,10 @@
 """All feature modules of VGG16 for representational similarity, within a memory budget and without the disk.
 
 The features of 300 images at 224 × 224 take 34 GB in single precision; only their inner products are kept. The network
-runs once a pass and no further than the pass needs, so that the 26 GB of the first ten modules cost little: 20 passes
-within 2 GB come to six times the operations of one forward pass over all images. The truth that it is held against has
-all features of one module at a time in memory: products in double precision of features without their mean over
-units. It starts every module from the whole output of the one before, which fits into no budget.
+runs once a pass and no further than the pass needs, so that the 25 GB of the first ten modules cost little: some twenty
+passes within 2 GB come to about six times the operations of one forward pass over all images. The truth that it is held
+against has all features of one module at a time in memory: products in double precision of features without their mean
+over units. It starts every module from the whole output of the one before, which fits into no budget.
 
 Both sides run the network in the same batches: at the last modules of a random VGG16 patterns of different images
 correlate to 1 - 2e-7, and RSA by Pearson's r changes by 5e-5 if single images or pairs of them run at a time, which
