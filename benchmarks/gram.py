@@ -7,9 +7,8 @@ against has all features of one module at a time in memory: products in double p
 over units. It starts every module from the whole output of the one before, which fits into no budget.
 
 Both sides run the network in the same batches: at the last modules of a random VGG16 patterns of different images
-correlate to 1 - 2e-7, and RSA by Pearson's r changes by 5e-5 if single images or pairs of them run at a time, which
-rounds otherwise. Inner products of plain features in single precision would be lost there, too; half precision, which
-would halve the passes, even more.
+correlate to 1 - 2e-7, and at the quick size RSA by Pearson's r changes by 5e-5 if pairs of images instead of single
+ones run at a time, which rounds otherwise.
 """
 
 from __future__ import annotations
