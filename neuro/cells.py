@@ -63,7 +63,8 @@ def _encode_text(
 ) -> tuple[NDArray[Any], dict[str, Any], dict[str, Any]]:
     absent = np.asarray(pd.isna(cells))
     present = cells[~absent].tolist()
-    if all(isinstance(cell, str) and storable(cell) for cell in present):
+    # joined, because a look at each of a million labels takes longer than writing them
+    if all(isinstance(cell, str) for cell in present) and storable("".join(present)):
         marker = "missing"
         taken = set(present)
         while marker in taken:
