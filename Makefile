@@ -55,7 +55,7 @@ lint: $(VENV)/.test
 MYPY = "$(CURDIR)/$(VENV)/bin/mypy" --config-file cerebridge/pyproject.toml
 types: $(VENV)/.test
 	@link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/cerebridge && cd $$link \
-	&& $(MYPY) cerebridge/neuro cerebridge/models cerebridge/encoding \
+	&& $(MYPY) cerebridge/exports.py cerebridge/neuro cerebridge/models cerebridge/encoding \
 	&& $(MYPY) --strict --follow-imports=silent cerebridge/encoding/engine cerebridge/neuro/assembly.py; \
 	status=$$?; rm -r $$link; exit $$status
 

@@ -1,9 +1,26 @@
-"""Networks in, labelled arrays out: stimulus sets, a zoo, activations, features, decompositions, synthesis."""
+"""Networks in, labelled arrays out: stimulus sets, a zoo, activations, features, decompositions, synthesis.
+
+Where things live:
+
+- stimuli: ``stimuli``, ``clips``; how they are found, read and cut: ``gathering``, ``decoding``, ``batches``,
+  ``passages``, ``tokens``, ``segments``
+- networks: ``zoo``, ``networks``; how they are loaded: ``loading``, ``sources``, ``hub``, ``recipes``, ``tflite``,
+  ``preprocessing``, ``compat``, ``devices``
+- layers and their parts: ``anatomy``, ``selectors``, ``taps``, ``maps``, ``pooling``
+- activations: ``activations`` of images, ``language`` of texts, ``recording`` of sounds and films, ``grams``; planned,
+  reduced and written by ``limits``, ``trials``, ``plans``, ``passes``, ``memory``, ``reduction``, ``incremental``,
+  ``collecting``, ``sidestreams``
+- time: ``timing``, ``kernels``, ``receptive``
+- changes of activations: ``changes``, ``interventions``, ``effects``
+- training: ``training``, ``trainer``
+- packages: ``features`` made by hand, ``decompose``, ``synthesis``
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..exports import export
 
 if TYPE_CHECKING:
     from . import decompose, features, synthesis
@@ -89,14 +106,4 @@ __all__ = [
     "synthesis",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = export(__name__, _HOMES, _MODULES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -18,8 +19,8 @@ Units: TypeAlias = Sequence[int] | Sequence[tuple[int, ...]] | None
 
 
 @dataclass(frozen=True, eq=False)
-class Intervention:
-    """A change of some units of a layer, which leaves all others as they are; the base of those below.
+class UnitSelection:
+    """Some units of a layer.
 
     Parameters
     ----------
@@ -29,48 +30,18 @@ class Intervention:
     axis
         Axis of the output that counts channels. Default: the last of batch × tokens × channels, else the first after
         the batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cerebridge.models.changes import UnitSelection
+    >>> activations = torch.arange(6.0).reshape(1, 2, 3, 1)
+    >>> activations[UnitSelection(units=[(1, 2, 0)]).index(activations)].tolist()
+    [[5.0]]
     """
 
     units: Units = field(default=None, kw_only=True)
     axis: int | None = field(default=None, kw_only=True)
-
-    def __call__(self, activations: Tensor) -> Tensor:
-        """Change one batch of activations."""
-        return self.begin()(activations)
-
-    def begin(self) -> Change:
-        """Give the change as a function; what is random in it goes on from call to call."""
-        return self.change
-
-    def change(self, activations: Tensor) -> Tensor:
-        """Return the activations with other values at the units."""
-        index = self.index(activations)
-        changed = activations.clone()
-        changed[index] = self.new_values(activations[index], index)
-        return changed
-
-    def new_values(self, selected: Tensor, index: tuple[Any, ...]) -> Tensor:
-        """Values of the units (batch × units × …) in place of ``selected``."""
-        raise NotImplementedError
-
-    def matched(self, activations: Tensor, rng: np.random.Generator) -> Intervention:
-        """Give the same change of as many other units of the layer, drawn at random.
-
-        Raises
-        ------
-        ValueError
-            If it changes the whole layer, or more than half of it.
-        """
-        if self.units is None:
-            raise ValueError("the change is of the whole layer, to which no random units can be compared")
-        sizes = self._sizes(activations)
-        taken = np.ravel_multi_index(tuple(self._places(activations).T), sizes)
-        others = np.setdiff1d(np.arange(np.prod(sizes)), taken)
-        if len(others) < len(taken):
-            raise ValueError(f"it has {len(others)} units besides the {len(taken)} that are changed")
-        drawn = rng.choice(others, len(taken), replace=False)
-        places = zip(*(column.tolist() for column in np.unravel_index(drawn, sizes)), strict=True)
-        return replace(self, units=list(places) if self.by_place else drawn.tolist())
 
     @property
     def by_place(self) -> bool:
@@ -118,6 +89,60 @@ class Intervention:
             )
         return places.astype(np.int64)
 
+
+@dataclass(frozen=True, eq=False)
+class Intervention(UnitSelection, ABC):
+    """A change of some units of a layer, which leaves all others as they are; the base of those below.
+
+    Parameters
+    ----------
+    units, axis
+        As of :class:`UnitSelection`.
+    """
+
+    def __call__(self, activations: Tensor) -> Tensor:
+        """Change one batch of activations."""
+        return self.begin()(activations)
+
+    def begin(self) -> Change:
+        """Give the change as a function; what is random in it goes on from call to call."""
+        generator = self.generator()
+
+        def change(activations: Tensor) -> Tensor:
+            index = self.index(activations)
+            changed = activations.clone()
+            changed[index] = self.new_values(activations, index, generator)
+            return changed
+
+        return change
+
+    def generator(self) -> torch.Generator:
+        """Give the source of what is random in the change."""
+        return torch.Generator()
+
+    @abstractmethod
+    def new_values(self, activations: Tensor, index: tuple[Any, ...], generator: torch.Generator) -> Tensor:
+        """Values in place of ``activations[index]`` (batch × units × …)."""
+
+    def matched(self, activations: Tensor, rng: np.random.Generator) -> Intervention:
+        """Give the same change of as many other units of the layer, drawn at random.
+
+        Raises
+        ------
+        ValueError
+            If it changes the whole layer, or more than half of it.
+        """
+        if self.units is None:
+            raise ValueError("the change is of the whole layer, to which no random units can be compared")
+        sizes = self._sizes(activations)
+        taken = np.ravel_multi_index(tuple(self._places(activations).T), sizes)
+        others = np.setdiff1d(np.arange(np.prod(sizes)), taken)
+        if len(others) < len(taken):
+            raise ValueError(f"it has {len(others)} units besides the {len(taken)} that are changed")
+        drawn = rng.choice(others, len(taken), replace=False)
+        places = zip(*(column.tolist() for column in np.unravel_index(drawn, sizes)), strict=True)
+        return replace(self, units=list(places) if self.by_place else drawn.tolist())
+
     def fitting(self, values: Any, selected: Tensor) -> Tensor:
         """A number, one a unit, or an array of the units' shape, shaped to go with the selected activations.
 
@@ -162,8 +187,9 @@ class Clamp(Intervention):
 
     value: Any
 
-    def new_values(self, selected: Tensor, index: tuple[Any, ...]) -> Tensor:
+    def new_values(self, activations: Tensor, index: tuple[Any, ...], generator: torch.Generator) -> Tensor:
         """The value."""
+        selected = activations[index]
         return self.fitting(self.value, selected).expand_as(selected)
 
 
@@ -188,8 +214,9 @@ class Scale(Intervention):
 
     factor: Any
 
-    def new_values(self, selected: Tensor, index: tuple[Any, ...]) -> Tensor:
+    def new_values(self, activations: Tensor, index: tuple[Any, ...], generator: torch.Generator) -> Tensor:
         """The product."""
+        selected = activations[index]
         return selected * self.fitting(self.factor, selected)
 
 
@@ -218,8 +245,9 @@ class Add(Intervention):
 
     direction: Any
 
-    def new_values(self, selected: Tensor, index: tuple[Any, ...]) -> Tensor:
+    def new_values(self, activations: Tensor, index: tuple[Any, ...], generator: torch.Generator) -> Tensor:
         """The sum."""
+        selected = activations[index]
         return selected + self.fitting(self.direction, selected)
 
     def matched(self, activations: Tensor, rng: np.random.Generator) -> Intervention:
@@ -269,19 +297,12 @@ class Ablate(Intervention):
         if self.how not in ("zero", "mean", "resample"):
             raise ValueError(f"how={self.how!r} is unknown; use 'zero', 'mean' or 'resample'.")
 
-    def begin(self) -> Change:
-        """Give the change as a function that draws other stimuli at every call."""
-        generator = torch.Generator().manual_seed(self.random_state)
+    def generator(self) -> torch.Generator:
+        """Give the source of the stimuli that are drawn."""
+        return torch.Generator().manual_seed(self.random_state)
 
-        def change(activations: Tensor) -> Tensor:
-            index = self.index(activations)
-            changed = activations.clone()
-            changed[index] = self._replaced(activations, index, generator)
-            return changed
-
-        return change
-
-    def _replaced(self, activations: Tensor, index: tuple[Any, ...], generator: torch.Generator) -> Tensor:
+    def new_values(self, activations: Tensor, index: tuple[Any, ...], generator: torch.Generator) -> Tensor:
+        """Nothing, the mean, or another stimulus's values."""
         selected = activations[index]
         if self.how == "zero":
             return torch.zeros_like(selected)

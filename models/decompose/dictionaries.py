@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
@@ -20,7 +21,7 @@ Mixture = Literal["product", "sum"]
 REVIVED_NORM = 0.2
 
 
-class Dictionary(nn.Module):
+class Dictionary(nn.Module, ABC):
     """Features with an encoder direction, a decoder direction of unit norm, and a bias that both ends share.
 
     A subclass says which features are on (:meth:`activate`) and what training minimises (:meth:`objective`).
@@ -61,9 +62,9 @@ class Dictionary(nn.Module):
         """Samples × features, before anything is switched off."""
         return functional.linear(x - self.bias, self.encoder, self.encoder_bias)
 
+    @abstractmethod
     def activate(self, z: Tensor, gradients: Tensor | None = None) -> Tensor:
         """Codes of pre-activations."""
-        raise NotImplementedError
 
     def encode(self, x: Tensor, gradients: Tensor | None = None) -> Tensor:
         """Samples × features, mostly zeros."""
@@ -73,9 +74,9 @@ class Dictionary(nn.Module):
         """Reconstructions of codes."""
         return torch.addmm(self.bias, codes, self.decoder)
 
+    @abstractmethod
     def objective(self, x: Tensor, gradients: Tensor | None) -> tuple[Tensor, Tensor]:
         """What training minimises, and which features were on."""
-        raise NotImplementedError
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """The objective on a batch, for the trainer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -30,7 +31,7 @@ from .images import Lightness
 MOST_FRAMES = 256
 
 
-class Bank(nn.Module):
+class Bank(nn.Module, ABC):
     """Filters over films: maps n × frames × size × size, lightness from 0 to 1, to n × later frames × units.
 
     Parameters
@@ -48,9 +49,9 @@ class Bank(nn.Module):
         self.size, self.frames, self.before, self.rate = size, frames, before, rate
 
     @property
+    @abstractmethod
     def units(self) -> pd.DataFrame:
         """The neuroid table."""
-        raise NotImplementedError
 
 
 def motion_energy(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..changes import Intervention
+from ..changes import UnitSelection
 from ..pooling import Pool, resolve_pool
 from ..preprocessing import Preprocessing
 from ..taps import LayerTaps
@@ -112,7 +112,7 @@ class LayerObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.features = Features(net, layer, prepare=prepare)
-        self.unit = Intervention(units=cast(Any, [unit]))
+        self.unit = UnitSelection(units=cast(Any, [unit]))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return one score an image."""

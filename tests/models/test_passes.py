@@ -222,7 +222,9 @@ def test_a_network_in_training_mode_is_said_and_run_in_evaluation_mode(stimuli):
 @pytest.mark.filterwarnings("error")
 def test_a_network_without_such_modules_may_be_in_training_mode(stimuli):
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4), nn.Dropout(0.0)).train()
-    models.extract(net, stimuli, ["1"], preprocess=models.load("tiny", weights="random").preprocess)
+    options = {"preprocess": models.load("tiny", weights="random").preprocess}
+    assert models.extract(net, stimuli, ["1"], **options).sizes["neuroid"] == 4
+    assert net.training
 
 
 class Noise(nn.Module):
