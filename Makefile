@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BRAINSCORE := .venv-brainscore
 PIP_LOG := pip.log
+# tests run side by side, each on one thread
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-brainscore lint types imports benchmarks benchmarks-brainscore clean
 
@@ -42,10 +45,10 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/cerebridge demo --out demo
 
 test: $(VENV)/.test lint types imports
-	$(VENV)/bin/python -m pytest
+	$(call PYTEST,$(VENV))
 
 test-brainscore: $(BRAINSCORE)/.test
-	$(BRAINSCORE)/bin/python -m pytest
+	$(call PYTEST,$(BRAINSCORE))
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
