@@ -56,7 +56,7 @@ def test_permutations_in_one_fit_equal_refits(estimator, monkeypatch):
 @pytest.mark.parametrize(
     "estimator",
     [PLSRegression(), SELECTED, Ridge(np.array([1.0, 2.0, 3.0]))],
-    ids=str,
+    ids=["partial least squares", "features chosen by one target", "one alpha a target"],
 )
 def test_targets_that_are_fitted_together_stay_by_themselves(estimator):
     """With the targets of several permutations side by side these would fit something else, or nothing."""
