@@ -40,7 +40,7 @@ def cluster_test(
     tail: Tail = "both",
     permutations: int = 1000,
     alpha: float = 0.05,
-    random_state: int | None = None,
+    random_state: int | None = 0,
 ) -> xr.Dataset:
     """Where maps of people differ from zero, or two groups of people from each other, corrected for looking everywhere.
 

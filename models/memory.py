@@ -24,6 +24,8 @@ CPU_BYTES = 24 * 2**20
 WORKSPACE = 2
 #: of one unit: its id, layer and place, as text and numbers, while the index is written
 LABEL_BYTES = 500
+#: share of a promise that shards leave alone: every thread that decodes, runs or writes keeps some of what it has freed
+KEPT_BY_THREADS = 1 / 4
 #: a shard this large is written at full speed, and no more than this is computed again after a kill
 SHARD_BYTES = 64 * 2**20
 
@@ -171,7 +173,7 @@ def plan_batches(
     >>> from cerebridge.models.memory import plan_batches
     >>> need = {"forward": 9e6, "inputs": 1e5, "outputs": 1e5, "labels": 2e5}
     >>> plan_batches(**need, memory=10**8, batch_size=4, device=torch.device("cpu"))
-    Plan(batch_size=4, shard_rows=132, peak_bytes=99800000)
+    Plan(batch_size=4, shard_rows=8, peak_bytes=75000000)
     """
     # the batch that runs, the one decoded ahead and its stacked copy; one shard is filled while another is written
     running = forward * WORKSPACE + 3 * inputs
@@ -185,7 +187,8 @@ def plan_batches(
             f"memory={format_bytes(memory)}; raise memory=, {'lower batch_size=, ' if size > 1 else ''}pool the layers "
             "or ask for fewer."
         )
-    batches = int(min(SHARD_BYTES, (free - size * running) / 2) // max(size * outputs, 1))
+    room = free - memory * KEPT_BY_THREADS - size * running
+    batches = int(min(SHARD_BYTES, room / 2) // max(size * outputs, 1))
     shard_rows = size * max(1, batches)
     return Plan(size, shard_rows, int(labels + size * running + 2 * shard_rows * outputs))
 

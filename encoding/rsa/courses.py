@@ -47,7 +47,7 @@ class Testing:
     threshold: float | Literal["tfce"] | None = None
     permutations: int = 1000
     n_resamples: int = 1000
-    random_state: int | None = None
+    random_state: int | None = 0
 
     def check(self, n_people: int) -> None:
         """Refuse counts that are none, and tests over one person."""

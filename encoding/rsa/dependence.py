@@ -30,7 +30,7 @@ def compare_adaptively(
     kind: Literal["relative", "absolute"] = "relative",
     grid: ArrayLike = (0, 0.2, 0.4, 0.6, 0.8, 1),
     permutations: int = 1000,
-    random_state: int | None = None,
+    random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> xr.Dataset:
     """Dependence of RDMs at the thresholds where it is largest, tested against the same search on permuted stimuli.

@@ -43,7 +43,7 @@ def fuse(
     threshold: float | Literal["tfce"] | None = None,
     permutations: int = 1000,
     n_resamples: int = 1000,
-    random_state: int | None = None,
+    random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> Result:
     """Similarity of the RDMs of regions (or layers) with those of M/EEG at every time (Cichy, Pantazis & Oliva, 2014).

@@ -33,7 +33,7 @@ def identify(
     people: str = "subject",
     method: str = "pearson",
     permutations: int = 1000,
-    random_state: int | None = None,
+    random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> Result:
     """Identify RDMs by the most similar known ones: whose brain is it, or which region or layer.

@@ -57,7 +57,7 @@ def infer(
     n_resamples: int = 1000,
     permutations: int = 0,
     ceiling: Ceiling = "rank",
-    random_state: int | None = None,
+    random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> Result:
     """Score models on the RDMs of several people, and test them.

@@ -45,7 +45,7 @@ def select_thresholds(
     grid: Sequence[float] | None = None,
     method: str = "pearson",
     permutations: int = 200,
-    random_state: int | None = None,
+    random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> Result:
     """Choose the thresholds at which RDMs identify regions or layers best, and say how well that does on new people.

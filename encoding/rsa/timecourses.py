@@ -36,7 +36,7 @@ def infer_over_time(
     threshold: float | Literal["tfce"] | None = None,
     permutations: int = 1000,
     n_resamples: int = 1000,
-    random_state: int | None = None,
+    random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> Result:
     """Score model RDMs on the RDMs of several people at every time, and say when they hold.
@@ -149,7 +149,7 @@ def generalise_over_time(
     tail: Tail = "greater",
     threshold: float | Literal["tfce"] | None = None,
     permutations: int = 1000,
-    random_state: int | None = None,
+    random_state: int | None = 0,
     device: str | torch.device = "auto",
 ) -> xr.Dataset:
     """Whether what is represented at one time is represented at another: time × time, in every person.

@@ -287,7 +287,7 @@ def test_a_complete_store_is_not_computed_again(stimuli, tmp_path):
 
 def small(net, stimuli, **arguments):
     """An extraction whose shards hold eight stimuli."""
-    return models.extract(net, stimuli, ["conv1", "readout"], batch_size=4, memory=2_750_000, **arguments)
+    return models.extract(net, stimuli, ["conv1", "readout"], batch_size=4, memory=3_750_000, **arguments)
 
 
 def test_an_unreadable_image_is_named_and_the_rest_stays(folder, tmp_path):
@@ -354,7 +354,7 @@ KILLED = """
         sync = os.fsync
         os.fsync = lambda handle: (kill(), sync(handle))
     models.extract(net, models.StimulusSet.from_arrays(pictures), ["conv1", "readout"], store=sys.argv[1], batch_size=4,
-                   memory=2_750_000)
+                   memory=3_750_000)
 """
 
 
