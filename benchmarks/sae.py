@@ -9,9 +9,10 @@ Agreement is asserted twice: given the same order of batches, losses are equal s
 the two timed runs, whose batches differ, explain held-out samples equally well.
 
 Seen with two threads: 22,867 against 4,537 rows a second (5.0 times; 9,063 against 3,594 on a busy machine), 2.06
-against 3.58 GB at the peak, losses equal to 3e-7, explained variance 0.3955 and 0.3956. The ratio is that of the arithmetic below, less
-what trainer and store cost: beside a plain loop over memory with the same arithmetic they reached 0.92 and 0.98 of its
-speed (49,152 samples, one thread, two runs). A quick run is dominated by what Lightning begins with.
+against 3.58 GB at the peak, losses equal to 3e-7, explained variance 0.3955 and 0.3956. The ratio is that of the
+arithmetic below, less what trainer and store cost: beside a plain loop over memory with the same arithmetic they
+reached 0.92 and 0.98 of its speed (49,152 samples, one thread, two runs). A quick run is dominated by what Lightning
+begins with.
 
 What was tried: the encoder has to be dense, but with k of 4,096 features on, the decoder and all gradients are sums of
 few rows (``models.decompose.codes``); as dense products these are four fifths of a step. Building sparse matrices
