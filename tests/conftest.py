@@ -42,6 +42,12 @@ def weights(shared: Path) -> Path:
     return shared / "weights"
 
 
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Draws that a test makes with torch do not depend on which tests ran before it."""
+    torch.manual_seed(0)
+
+
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
