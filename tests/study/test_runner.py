@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -61,17 +62,38 @@ def test_only_what_changes_is_done_again(small, small_run, tmp_path):
     assert len(done) == 1 and "similarity of neurons" in done[0]
 
 
+#: a run that sends itself a signal as soon as it says something
+SIGNALLED = """
+    import os, sys
+    from cerebridge.encoding.study.cli import main
+
+    class Listening:
+        def write(self, text):
+            written = sys.__stdout__.write(text)
+            if {said!r} in text:
+                sys.__stdout__.flush()
+                os.kill(os.getpid(), {number})
+            return written
+
+        def __getattr__(self, name):
+            return getattr(sys.__stdout__, name)
+
+    sys.stdout = Listening()
+    main()
+"""
+
+
+def run_until(said: str, number: signal.Signals, file: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    code = textwrap.dedent(SIGNALLED).format(said=said, number=int(number))
+    command = [sys.executable, "-c", code, "run", str(file), "--out", str(out)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_a_killed_run_is_resumed_to_the_same_results(small, small_study, small_run, tmp_path):
     file, out = tmp_path / "small.toml", tmp_path / "out"
     file.write_text(small)
-    command = [sys.executable, "-m", "cerebridge.encoding.study.cli", "run", str(file), "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "encoding of neurons, seed 0: done" in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
+    killed = run_until("encoding of neurons, seed 0: done", signal.SIGKILL, file, out)
+    assert killed.returncode == -signal.SIGKILL
     assert not (out / "results.nc").exists() and not (out / "report.html").exists()
     lines = run(small_study, out)
     skipped = [line for line in lines if line.endswith("skipped, done before")]
@@ -84,24 +106,10 @@ def test_a_killed_run_is_resumed_to_the_same_results(small, small_study, small_r
 def test_a_stopped_run_says_how_to_go_on(small, tmp_path):
     file = tmp_path / "small.toml"
     file.write_text(small)
-    command = [
-        sys.executable,
-        "-m",
-        "cerebridge.encoding.study.cli",
-        "run",
-        str(file),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
-        for line in process.stdout:
-            if "activations of tiny on pictures: done" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        said = process.stderr.read()
-    assert process.returncode == 130 and "Traceback" not in said
-    assert said.endswith("cerebridge: stopped; run the same command again to go on from here.\n")
+    stopped = run_until("activations of tiny on pictures: done", signal.SIGINT, file, tmp_path / "out")
+    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
+    assert stopped.stderr.endswith("cerebridge: stopped; run the same command again to go on from here.\n")
+    assert "activations of tiny" in stopped.stdout
 
 
 def test_moving_the_data_and_other_words_repeat_nothing(small, tmp_path):
