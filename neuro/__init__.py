@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..exports import export
 from .alignment import AlignReport, align, average_repeats
 from .assembly import assemble, concat, validate
 from .ceiling import noise_ceiling
@@ -37,8 +37,5 @@ __all__ = [
     "validate",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _READERS:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# what is eager is listed without it
+__getattr__, _ = export(__name__, {}, _READERS)

@@ -148,4 +148,4 @@ def test_images_made_for_v4_neurons_excite_encoders_that_had_no_part_in_them(dat
             (predicted[1][:, neuron] < score_images(judges[1], noise.clip(0, 1), device="cpu").mean()).mean()
         )
     assert np.mean(ranks) > 0.95
-    assert np.mean(blanks) < 0.5
+    assert np.mean(blanks) < 0.5 and max(blanks) < 0.9
